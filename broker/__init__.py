@@ -1,0 +1,1 @@
+"""Everything MQTT: transport, presence, the embedded broker, Mosquitto's configuration."""

@@ -1,0 +1,104 @@
+"""Who is there: a retained status per edge and worker, with a will that speaks when they are lost.
+
+A will may arrive late, after its sender is back under another connection. Birth and will of one connection
+share a number that only grows, so that whoever listens can tell an old will from a new one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from shared.errors import WireError
+
+MAX_STATUS_BYTES = 1_024
+"""A status is some sixty bytes; whatever is far longer was not sent by one of us."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What a status topic holds, as JSON so that any MQTT client can show it.
+
+    Attributes:
+        online: whether its sender is connected.
+        birth: number of the connection it speaks of; a higher one is newer.
+    """
+
+    online: bool
+    birth: int
+
+
+_DECODER = msgspec.json.Decoder(Status)
+
+
+def read_status(payload: bytes) -> Status:
+    """A status topic's payload.
+
+    Raises:
+        WireError: it is no status.
+    """
+    if len(payload) > MAX_STATUS_BYTES:
+        raise WireError(f"a status has at most {MAX_STATUS_BYTES} bytes, this one has {len(payload)}")
+    try:
+        return _DECODER.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"this is no status: {error}") from None
+
+
+@dataclass(slots=True)
+class Presence:
+    """One sender's own status.
+
+    Attributes:
+        topic: its retained status topic.
+        wall_clock_s: seconds since the epoch, so that births also grow over restarts.
+    """
+
+    topic: str
+    wall_clock_s: Callable[[], float] = time.time
+    birth: int = 0
+
+    def next_birth(self) -> None:
+        """Count up for a new connection."""
+        self.birth = max(self.birth + 1, int(self.wall_clock_s() * 1000))
+
+    def payload(self, *, online: bool) -> bytes:
+        """The status of the present connection."""
+        return msgspec.json.encode(Status(online=online, birth=self.birth))
+
+
+class Roster:
+    """Who is online, as heard; old wills change nothing.
+
+    Args:
+        max_names: how many are remembered. Past it those heard of longest ago are forgotten, absent ones
+            first: a worker takes a new id for each start, and its old ones stay retained at the broker.
+    """
+
+    def __init__(self, max_names: int = 4_096) -> None:
+        self._max_names = max_names
+        # Births by name, the latest heard last.
+        self._present: dict[str, int] = {}
+        self._absent: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._present) + len(self._absent)
+
+    def hear(self, name: str, status: Status) -> bool:
+        """Take a status in; False when it speaks of an older connection than is known."""
+        known = self._present.get(name, self._absent.get(name))
+        if known is not None and status.birth < known:
+            return False
+        self._present.pop(name, None)
+        self._absent.pop(name, None)
+        (self._present if status.online else self._absent)[name] = status.birth
+        if len(self) > self._max_names:
+            forgotten = self._absent or self._present
+            del forgotten[next(iter(forgotten))]
+        return True
+
+    def online(self, name: str) -> bool:
+        """Whether the last word of `name` was that it is there."""
+        return name in self._present

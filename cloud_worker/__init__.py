@@ -1,0 +1,1 @@
+"""The cloud's side: session table, scheduler, engine, placement and drain."""

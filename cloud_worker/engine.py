@@ -1,0 +1,136 @@
+"""The worker's model: one packed forward of the cloud stage for many sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from cloud_worker.work import Done, Work
+from shared.errors import CodecError, ContextGapError
+from shared.model.loading import CloudModel
+from shared.model.sampling import draw
+from shared.model.stage import Segment, StageCache
+from shared.tensors.codec import codec_named
+from shared.wire.messages import DrawnToken
+from shared.wire.topics import SessionAddress
+
+
+class CloudEngine:
+    """Runs batches and holds every session's KV cache. Used from one thread only.
+
+    Args:
+        model: the bundle's cloud stage and LM head.
+        hidden_size: width of the states.
+        threads: torch threads of this process.
+    """
+
+    def __init__(self, model: CloudModel, hidden_size: int, *, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self._model = model
+        self._hidden_size = hidden_size
+        self._caches: dict[SessionAddress, StageCache] = {}
+
+    def drop(self, addresses: Sequence[SessionAddress]) -> None:
+        """Free the caches of sessions."""
+        for address in addresses:
+            self._caches.pop(address, None)
+
+    def kv_bytes(self) -> dict[SessionAddress, int]:
+        """Bytes of each session's cache."""
+        return {address: cache.nbytes for address, cache in self._caches.items()}
+
+    def run(self, batch: Sequence[Work], now_s: float) -> list[Done]:
+        """Run a batch in one packed forward.
+
+        A work whose states are malformed fails alone. If the forward itself fails, each session is
+        run by itself, so that only the session that breaks the engine is refused.
+        """
+        good: list[tuple[Work, Tensor]] = []
+        done: list[Done] = []
+        ends: dict[SessionAddress, int] = {}
+        for work in batch:
+            try:
+                rows = self._rows(work, ends.get(work.address, self._frontier(work.address)))
+            except (CodecError, ContextGapError) as error:
+                done.append(Done(work, error=error))
+            else:
+                good.append((work, rows))
+                ends[work.address] = work.end_position
+        return done + self._run_apart(good, now_s)
+
+    def _frontier(self, address: SessionAddress) -> int:
+        cache = self._caches.get(address)
+        return 0 if cache is None else cache.frontier
+
+    def _rows(self, work: Work, frontier: int) -> Tensor:
+        """A work's rows, `(count, hidden)`.
+
+        Raises:
+            ContextGapError: the cache ends before them (it was freed, or what came before was refused).
+            CodecError: they are malformed.
+        """
+        if work.from_position > frontier:
+            msg = f"rows start at {work.from_position}, the cache ends at {frontier}"
+            raise ContextGapError(msg, frontier)
+        return codec_named(work.codec).decode(work.states, work.count, self._hidden_size)
+
+    def _run_apart(self, items: list[tuple[Work, Tensor]], now_s: float) -> list[Done]:
+        """Run together; after a failure, session by session."""
+        if not items:
+            return []
+        try:
+            return self._forward(items, now_s)
+        except Exception as error:  # noqa: BLE001  whatever a session's rows provoke stays with that session
+            groups = [list(group) for _, group in groupby(items, key=lambda item: item[0].address)]
+            if len(groups) == 1:
+                self.drop([items[0][0].address])
+                return [Done(work, error=error) for work, _ in items]
+            return [done for group in groups for done in self._run_apart(group, now_s)]
+
+    @torch.inference_mode()
+    def _forward(self, items: list[tuple[Work, Tensor]], now_s: float) -> list[Done]:
+        started_s = time.perf_counter()
+        segments = self._segments([work for work, _ in items])
+        rows = torch.cat([rows for _, rows in items])  # (total, hidden)
+        out = self._model.stage.forward(rows, segments)  # (total, hidden)
+        tokens = self._draw([work for work, _ in items], out)
+        share_us = (time.perf_counter() - started_s) * 1e6 / len(rows)
+        return [
+            Done(
+                work,
+                tuple(drawn),
+                compute_us=round(share_us * work.count),
+                queue_us=max(0, round((now_s - work.arrived_s) * 1e6)),
+                batch_sessions=len(segments),
+            )
+            for (work, _), drawn in zip(items, tokens, strict=True)
+        ]
+
+    def _segments(self, works: Sequence[Work]) -> list[Segment]:
+        """One segment a session: its works of this batch follow one another."""
+        segments = []
+        for address, group in groupby(works, key=lambda work: work.address):
+            run = list(group)
+            cache = self._caches.setdefault(address, self._model.stage.new_cache())
+            cache.truncate(run[0].from_position)
+            segments.append(Segment(cache, sum(work.count for work in run)))
+        return segments
+
+    def _draw(self, works: Sequence[Work], out: Tensor) -> list[list[DrawnToken]]:
+        """The wanted tokens of each work; the LM head runs only on wanted rows."""
+        wanted = [(work, position) for work in works for position in work.wants]
+        drawn: dict[int, list[DrawnToken]] = {id(work): [] for work in works}
+        if wanted:
+            offsets, offset = {}, 0
+            for work in works:
+                offsets[id(work)] = offset - work.from_position
+                offset += work.count
+            logits = self._model.head.logits(out[[offsets[id(w)] + p for w, p in wanted]])
+            for (work, position), row in zip(wanted, logits, strict=True):
+                token, confidence = draw(row, work.sampling, position + 1)
+                drawn[id(work)].append(DrawnToken(position, token, confidence))
+        return [drawn[id(work)] for work in works]

@@ -1,0 +1,82 @@
+"""A cloud worker put together from settings: bundle, engine, store, transport; drained when it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from broker.connect import transport_for
+from broker.presence import Presence
+from cloud_worker.engine import CloudEngine
+from cloud_worker.worker import CloudWorker, WorkerLimits
+from shared.bundles import bundle_path
+from shared.config import Settings, WorkerSection
+from shared.context.memory import MemoryContextStore
+from shared.context.store import ContextStore
+from shared.model.bundle import Bundle
+from shared.model.loading import load_cloud
+from shared.wire import topics
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def worker_service(settings: Settings) -> AsyncIterator[CloudWorker]:
+    """A running worker; leaving the context drains it.
+
+    Args:
+        settings: general, broker and worker sections are read.
+
+    Raises:
+        ConfigError, BundleError: the settings can't be followed; the message says why.
+    """
+    section = settings.worker
+    bundle = Bundle.open(bundle_path(settings.general.bundle))
+    engine = await asyncio.to_thread(_load, bundle, section.threads)
+    presence = Presence(topics.worker_status_topic(settings.general.tenant, section.id))
+    # A broker has one client of an id, over all tenants.
+    client_id = f"{settings.general.tenant}.worker.{section.id}"
+    async with AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(transport_for(settings.broker, client_id, presence))
+        worker = CloudWorker(
+            transport,
+            engine,
+            _store(section),
+            worker=section.id,
+            tenant=settings.general.tenant,
+            model=bundle.name,
+            digest=bundle.digest,
+            pool=section.pool,
+            limits=_limits(section, bundle),
+        )
+        await worker.start()
+        stack.push_async_callback(worker.stop)
+        stack.push_async_callback(worker.drain)
+        log.info("worker_ready", bundle=bundle.name, digest=bundle.digest[:12])
+        yield worker
+
+
+def _load(bundle: Bundle, threads: int) -> CloudEngine:
+    """The slow part: weights into memory."""
+    return CloudEngine(load_cloud(bundle), bundle.hidden_size, threads=threads)
+
+
+def _store(section: WorkerSection) -> ContextStore:
+    if not section.redis_url:
+        return MemoryContextStore(ttl_s=section.session_ttl_s)
+    from shared.context.redis import RedisContextStore
+
+    return RedisContextStore(section.redis_url, ttl_s=section.session_ttl_s)
+
+
+def _limits(section: WorkerSection, bundle: Bundle) -> WorkerLimits:
+    return WorkerLimits(
+        max_sessions=section.max_sessions,
+        session_ttl_s=section.session_ttl_s,
+        max_positions=min(section.max_context_tokens, bundle.max_positions),
+        kv_budget_bytes=section.kv_budget_mib << 20,
+        batch_tokens=section.batch_tokens,
+    )

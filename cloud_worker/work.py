@@ -1,0 +1,63 @@
+"""What the scheduler hands to the engine, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.wire.messages import DrawnToken, Sampling
+from shared.wire.topics import SessionAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Rows of one session to run through the cloud stage.
+
+    Attributes:
+        address: whose rows.
+        epoch: the session's epoch when the rows came; answered with it.
+        number: the step's number; 0 for rows replayed from the log.
+        from_position: position of the first row; the session's cache is cut back to it first.
+        count: rows.
+        codec: what `states` are written in.
+        states: the rows, encoded.
+        wants: positions whose next token is drawn and sent.
+        sampling: how.
+        arrived_s: when it came, on the worker's clock.
+    """
+
+    address: SessionAddress
+    epoch: int
+    number: int
+    from_position: int
+    count: int
+    codec: str
+    states: bytes
+    wants: tuple[int, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    arrived_s: float = 0.0
+
+    @property
+    def end_position(self) -> int:
+        """The position after the last row."""
+        return self.from_position + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A work that was run.
+
+    Attributes:
+        work: what was asked.
+        tokens: one for each wanted position.
+        compute_us: its share of the forward, by rows.
+        queue_us: its wait before it.
+        batch_sessions: sessions in that forward.
+        error: why it could not be run; None when it was.
+    """
+
+    work: Work
+    tokens: tuple[DrawnToken, ...] = ()
+    compute_us: int = 0
+    queue_us: int = 0
+    batch_sessions: int = 0
+    error: Exception | None = None

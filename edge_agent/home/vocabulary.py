@@ -1,0 +1,120 @@
+"""What people call kinds of things, and which intents and slots an action may have.
+
+Intent and slot names are those of home-assistant-intents (Apache-2.0), so that actions plug into
+Home Assistant's `intent/handle` unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_SPOKEN: Final = {
+    "light": "light lights lamp lamps lighting",
+    "fan": "fan fans",
+    "switch": "switch plug socket outlet",
+    "cover": "blind blinds shade shades curtain curtains shutter shutters garage gate awning door",
+    "lock": "lock unlock locked unlocked door",
+    "climate": "thermostat heating heater heat ac temperature radiator",
+    "media_player": "tv television telly speaker music radio",
+    "vacuum": "vacuum hoover vacuuming cleaner clean cleaning dirty",
+    "lawn_mower": "mower mowing mow lawn",
+    "scene": "scene",
+    "script": "script routine",
+    "todo": "list",
+    "valve": "valve",
+    "button": "button",
+}
+
+# Spoken word (as `normalise` spells it) → domains it may mean.
+DOMAIN_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    word: tuple(domain for domain, words in _SPOKEN.items() if word in words.split())
+    for word in " ".join(_SPOKEN.values()).split()
+}
+
+# Slots an intent may carry, in the order the model writes them.
+_TARGET: Final = ("name", "area", "floor", "domain", "device_class")
+_TIMER: Final = ("name", "area", "start_hours", "start_minutes", "start_seconds")
+_DURATION: Final = ("hours", "minutes", "seconds")
+
+INTENT_SLOTS: Final[dict[str, tuple[str, ...]]] = {
+    "HassTurnOn": _TARGET,
+    "HassTurnOff": _TARGET,
+    "HassLightSet": (*_TARGET, "brightness", "color", "temperature"),
+    "HassSetPosition": (*_TARGET, "position"),
+    "HassFanSetSpeed": ("name", "area", "floor", "percentage"),
+    "HassClimateSetTemperature": ("name", "area", "floor", "temperature"),
+    "HassClimateGetTemperature": ("name", "area"),
+    "HassClimateSetFanMode": ("name", "area", "floor", "fan_mode"),
+    "HassGetState": (*_TARGET, "state"),
+    "HassGetWeather": ("name",),
+    "HassGetCurrentTime": (),
+    "HassGetCurrentDate": (),
+    "HassMediaNext": ("name", "area"),
+    "HassMediaPrevious": ("name", "area"),
+    "HassMediaPause": ("name", "area"),
+    "HassMediaUnpause": ("name", "area"),
+    "HassMediaPlayerMute": ("name", "area"),
+    "HassMediaPlayerUnmute": ("name", "area"),
+    "HassMediaSearchAndPlay": ("name", "area", "media_class", "search_query"),
+    "HassSetVolume": ("name", "area", "volume_level"),
+    "HassSetVolumeRelative": ("name", "area", "floor", "volume_step"),
+    "HassVacuumStart": ("name", "floor"),
+    "HassVacuumReturnToBase": ("name",),
+    "HassVacuumCleanArea": ("name", "area"),
+    "HassLawnMowerStartMowing": ("name",),
+    "HassLawnMowerDock": ("name",),
+    "HassListAddItem": ("name", "item"),
+    "HassListCompleteItem": ("name", "item"),
+    "HassListRemoveItem": ("name", "item"),
+    "HassShoppingListAddItem": ("item",),
+    "HassShoppingListCompleteItem": ("item",),
+    "HassStartTimer": ("name", *_DURATION, "conversation_command"),
+    "HassCancelTimer": _TIMER,
+    "HassCancelAllTimers": ("area",),
+    "HassPauseTimer": _TIMER,
+    "HassUnpauseTimer": _TIMER,
+    "HassTimerStatus": _TIMER,
+    "HassIncreaseTimer": (*_TIMER, *_DURATION),
+    "HassDecreaseTimer": (*_TIMER, *_DURATION),
+    "HassBroadcast": ("message",),
+    "HassNevermind": (),
+}
+
+# A timer's `name` is free text ("pizza"), not a thing of the home.
+FREE_NAME_INTENTS: Final = frozenset(intent for intent in INTENT_SLOTS if "Timer" in intent)
+
+# Which domains a named entity must have for an intent to make sense; absent: any.
+INTENT_DOMAINS: Final[dict[str, frozenset[str]]] = {
+    "HassLightSet": frozenset({"light"}),
+    "HassSetPosition": frozenset({"cover", "valve"}),
+    "HassFanSetSpeed": frozenset({"fan"}),
+    "HassClimateSetTemperature": frozenset({"climate"}),
+    "HassClimateGetTemperature": frozenset({"climate", "sensor"}),
+    "HassClimateSetFanMode": frozenset({"climate"}),
+    "HassGetWeather": frozenset({"weather"}),
+    "HassVacuumStart": frozenset({"vacuum"}),
+    "HassVacuumReturnToBase": frozenset({"vacuum"}),
+    "HassVacuumCleanArea": frozenset({"vacuum"}),
+    "HassLawnMowerStartMowing": frozenset({"lawn_mower"}),
+    "HassLawnMowerDock": frozenset({"lawn_mower"}),
+    "HassListAddItem": frozenset({"todo"}),
+    "HassListCompleteItem": frozenset({"todo"}),
+    "HassListRemoveItem": frozenset({"todo"}),
+    **{
+        intent: frozenset({"media_player"})
+        for intent in INTENT_SLOTS
+        if intent.startswith(("HassMedia", "HassSetVolume"))
+    },
+}
+
+# Numbers and the range in which they make sense; temperatures are Kelvin for lights, degrees for climate.
+NUMBER_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "brightness": (0, 100),
+    "position": (0, 100),
+    "percentage": (0, 100),
+    "volume_level": (0, 100),
+    "temperature": (-50, 10_000),
+    **dict.fromkeys(
+        ("hours", "minutes", "seconds", "start_hours", "start_minutes", "start_seconds"), (0, 1_000)
+    ),
+}

@@ -1,0 +1,259 @@
+"""The edge's link to the cloud: carries the words of its `CloudSession`s over MQTT.
+
+All decisions are the session's and the breaker's (sans I/O); this module publishes, listens and
+keeps time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from broker.presence import Roster, read_status
+from broker.transport import Incoming, Transport
+from edge_agent.cloud_session import Action, Answered, CloudSession, Failed, Phase, SendOpen, SendStep
+from edge_agent.decode import Guess
+from edge_agent.health import LinkHealth
+from shared.errors import AntiphonError, LinkError
+from shared.wire import topics
+from shared.wire.codec import decode_to_edge, encode
+from shared.wire.ids import check_id
+from shared.wire.messages import Close, Open, Opened
+
+log = structlog.get_logger(__name__)
+
+BROKER_AWAY = "the broker can't be reached"
+LINE_FULL = "the line to the broker is full"
+CLOUD_RESTING = "the cloud did not answer a moment ago"
+# An open or close is worth nothing once its session has waited that long.
+CONTROL_EXPIRY_S = 10
+# How long the last words to workers may take when the edge stops.
+FAREWELL_TIMEOUT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CloudReply:
+    """The cloud's answer to one ask, or why there is none.
+
+    Attributes:
+        guess: None when the edge has to go on alone.
+        reason: why, in words for people; empty with a guess.
+        compute_us: the session's share of the worker's forward.
+        queue_us: its wait at the worker.
+    """
+
+    guess: Guess | None
+    reason: str = ""
+    compute_us: int = 0
+    queue_us: int = 0
+
+
+class LinkedSession:
+    """One session on the link: `ask` and `close`.
+
+    Attributes:
+        address: whose session it is, in topics.
+        core: the conversation's state machine.
+        uplink_bytes: payload bytes published for it, heads included.
+    """
+
+    def __init__(self, link: CloudLink, address: topics.SessionAddress, core: CloudSession) -> None:
+        self.address = address
+        self.core = core
+        self.uplink_bytes = 0
+        self._link = link
+        self._reply: asyncio.Future[CloudReply] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Look for a worker while the edge is still reading the prompt."""
+        if self._link.health.may_open(self._link.now_s()):
+            self.perform(self.core.open(self._link.now_s()))
+
+    async def ask(self, position: int) -> CloudReply:
+        """The token after `position`. Bounded by the session's patience; never raises for a broken link."""
+        now_s = self._link.now_s()
+        absence = self._absence(now_s)
+        if absence:
+            return CloudReply(None, absence)
+        self._reply = asyncio.get_running_loop().create_future()
+        self.perform(self.core.ask(position, now_s))
+        try:
+            return await self._reply
+        finally:
+            self._reply = None
+
+    def _absence(self, now_s: float) -> str:
+        """Why an ask has no chance; empty when it has one.
+
+        The breaker holds back sessions that need a worker; one that has a worker may always ask it.
+        """
+        health = self._link.health
+        if self.core.phase is Phase.REFUSED:
+            return self.core.refusal
+        if not health.connected:
+            return BROKER_AWAY
+        if self.core.phase is Phase.CLOSED and not health.may_open(now_s):
+            return CLOUD_RESTING
+        return ""
+
+    def close(self) -> None:
+        """End the session here and at its worker."""
+        farewell = self.core.close()
+        self._set_timer()
+        self._link.forget(self, farewell)
+
+    def perform(self, actions: Sequence[Action]) -> None:
+        """Do what the state machine asks for, and keep its deadline."""
+        for action in actions:
+            match action:
+                case SendOpen(message):
+                    self._link.publish_open(self, message)
+                case SendStep(worker, message):
+                    payload = encode(message)
+                    self.uplink_bytes += len(payload)
+                    if not self._link.publish_step(self, worker, payload):
+                        connected = self._link.health.connected
+                        self.perform(self.core.on_link_lost(LINE_FULL if connected else BROKER_AWAY))
+                        return
+                case Answered(guess, compute_us, queue_us):
+                    self._link.health.on_success()
+                    self._resolve(CloudReply(guess, "", compute_us, queue_us))
+                case Failed(reason):
+                    if self.core.phase is not Phase.REFUSED:  # that is about the session, not the link
+                        self._link.note_failure(reason)
+                    self._resolve(CloudReply(None, reason))
+        self._set_timer()
+
+    def _resolve(self, reply: CloudReply) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(reply)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.core.deadline_s is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self.core.deadline_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        # call_at may wake a clock tick early, so the deadline itself is passed, not the time.
+        self._timer = None
+        due_s = self.core.deadline_s
+        self.perform(self.core.on_deadline(max(self._link.now_s(), due_s or 0.0)))
+
+
+class CloudLink:
+    """All sessions of one edge on one transport.
+
+    Args:
+        transport: the MQTT connection; started and stopped by the caller.
+        tenant: whose home this is.
+        edge: this edge's id.
+        model: name of the bundle that the pool serves.
+    """
+
+    def __init__(self, transport: Transport, *, tenant: str, edge: str, model: str) -> None:
+        self.health = LinkHealth(connected=transport.connected)
+        self._transport = transport
+        self._tenant = check_id(tenant, "tenant")
+        self._edge = check_id(edge, "edge id")
+        self._model = check_id(model, "model name")
+        self._sessions: dict[str, LinkedSession] = {}
+        self._workers = Roster()
+        self._publishing: set[asyncio.Task[None]] = set()
+        transport.on_state(self._on_state)
+        transport.subscribe(topics.reply_filter(tenant, edge), self._on_reply)
+        transport.subscribe(topics.worker_status_filter(tenant), self._on_worker_status)
+
+    @staticmethod
+    def now_s() -> float:
+        """The event loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    def session(self, session_id: str, core: CloudSession) -> LinkedSession:
+        """Put a session on the link; `LinkedSession.close` takes it off."""
+        address = topics.SessionAddress(self._tenant, self._edge, session_id)
+        session = LinkedSession(self, address, core)
+        self._sessions[session_id] = session
+        return session
+
+    def forget(self, session: LinkedSession, farewell: Close | None) -> None:
+        """Take a session off the link, with a last word to its worker."""
+        self._sessions.pop(session.address.session, None)
+        if farewell is not None:
+            topic = topics.steps_topic(session.address, session.core.worker)
+            self._publish_control(topic, encode(farewell))
+
+    def publish_open(self, session: LinkedSession, message: Open) -> None:
+        """Ask the pool for a worker."""
+        self._publish_control(topics.open_topic(session.address, self._model), encode(message))
+
+    def publish_step(self, session: LinkedSession, worker: str, payload: bytes) -> bool:
+        """Send a step to its worker; False when the broker is away."""
+        return self._transport.publish_soon(topics.steps_topic(session.address, worker), payload)
+
+    def note_failure(self, reason: str) -> None:
+        """An ask went unanswered: rest, unless the broker's absence already says it."""
+        if self.health.connected:
+            self.health.on_failure(self.now_s())
+        log.warning("cloud_unavailable", reason=reason)
+
+    async def wait_connected(self, timeout_s: float) -> bool:
+        """Wait for the broker connection; whether there is one."""
+        return await self._transport.wait_connected(timeout_s)
+
+    async def aclose(self) -> None:
+        """Let the last words go out, for `FAREWELL_TIMEOUT_S` at most."""
+        if self._publishing:
+            await asyncio.wait(self._publishing, timeout=FAREWELL_TIMEOUT_S)
+        for task in self._publishing:
+            task.cancel()
+        await asyncio.gather(*self._publishing, return_exceptions=True)
+
+    def _publish_control(self, topic: str, payload: bytes) -> None:
+        """Publish an open or close at QoS 1; its failure shows as a missed deadline."""
+        task = asyncio.get_running_loop().create_task(self._publish(topic, payload))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, topic: str, payload: bytes) -> None:
+        try:
+            await self._transport.publish(topic, payload, qos=1, expiry_s=CONTROL_EXPIRY_S, timeout_s=2.0)
+        except LinkError as error:
+            log.info("control_not_published", reason=str(error))
+
+    def _on_state(self, connected: bool) -> None:
+        self.health.on_connection(connected=connected)
+        if not connected:
+            for session in list(self._sessions.values()):
+                session.perform(session.core.on_link_lost(BROKER_AWAY))
+
+    def _on_reply(self, incoming: Incoming) -> None:
+        try:
+            address = topics.parse_reply(incoming.topic)
+            message = decode_to_edge(incoming.payload)
+        except AntiphonError as error:
+            log.warning("reply_refused", code=error.code, reason=str(error))
+            return
+        session = self._sessions.get(address.session)
+        if isinstance(message, Opened) and (session is None or message.epoch < session.core.epoch):
+            # Taken after the session was over, or went elsewhere: that worker need not keep it.
+            self._publish_control(topics.steps_topic(address, message.worker), encode(Close(message.epoch)))
+        elif session is not None:
+            session.perform(session.core.on_message(message, self.now_s()))
+
+    def _on_worker_status(self, incoming: Incoming) -> None:
+        try:
+            worker = topics.parse_worker_status(incoming.topic)
+            status = read_status(incoming.payload)
+        except AntiphonError as error:
+            log.warning("status_refused", code=error.code, reason=str(error))
+            return
+        if self._workers.hear(worker, status) and not status.online:
+            for session in list(self._sessions.values()):
+                session.perform(session.core.on_worker_gone(worker, self.now_s()))

@@ -1,0 +1,37 @@
+"""`antiphon edge serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.cli_context import cli_options
+from ops.roles import run_role, serve_edge
+
+app = typer.Typer(help="The home's side.", no_args_is_help=True)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Broker's address.")] = None,
+    port: Annotated[int | None, typer.Option(help="Broker's port.")] = None,
+    home: Annotated[Path | None, typer.Option(help="YAML file that describes the home.")] = None,
+    bundle: Annotated[str | None, typer.Option(help="A packaged bundle's name or a folder.")] = None,
+    mode: Annotated[str | None, typer.Option(help="collaborative or standalone.")] = None,
+    edge_id: Annotated[str | None, typer.Option("--id", help="The edge's id in topics.")] = None,
+) -> None:
+    """Run an edge agent: serve the home's devices, ask the cloud where unsure."""
+    settings = cli_options(context).settings(
+        {
+            "broker.host": host,
+            "broker.port": port,
+            "edge.home": None if home is None else str(home),
+            "general.bundle": bundle,
+            "edge.mode": mode,
+            "edge.id": edge_id,
+        }
+    )
+    run_role(serve_edge, settings)

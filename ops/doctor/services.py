@@ -1,0 +1,129 @@
+"""What is reached over the network: the broker and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from typing import Final
+
+from broker.connect import transport_for
+from broker.transport import Incoming, Transport
+from ops.doctor.check import Check, fail, ok, warn
+from shared.config import BrokerSection, Settings
+from shared.errors import ConfigError, LinkError, StoreError
+from shared.wire.ids import new_id
+from shared.wire.topics import ROOT
+
+CONNECT_TIMEOUT_S: Final = 2.0
+ECHO_TIMEOUT_S: Final = 1.0
+_ECHOES: Final = 9
+# Nagle's algorithm and delayed acknowledgements cost 40 ms and more at each turn; a broker without
+# them adds less than one.
+_NAGLE_S: Final = 0.03
+
+
+async def check_broker(settings: Settings) -> Check:
+    """The broker takes connections, speaks MQTT to us, and echoes without a needless wait."""
+    where = f"{settings.broker.host}:{settings.broker.port}"
+    try:
+        network_s = await _tcp_connect_s(settings.broker)
+    except (OSError, TimeoutError) as error:
+        return fail(
+            "broker",
+            f"nobody answers at {where} ({error.__class__.__name__})",
+            "start one with `antiphon up` or `antiphon broker serve`, or set broker.host and broker.port; "
+            "until then every answer is the edge's alone",
+        )
+    guest = new_id("doctor-")
+    try:
+        async with transport_for(settings.broker, guest, None) as transport:
+            if not await transport.wait_connected(CONNECT_TIMEOUT_S):
+                return _refused(where, transport.trouble)
+            echo_s = await _echo_s(transport, f"{ROOT}/{settings.general.tenant}/doctor/{guest}")
+    except ConfigError as error:
+        return fail("broker", str(error), "mend the settings of the broker section")
+    return _judged(where, network_s, echo_s)
+
+
+def _refused(where: str, trouble: str) -> Check:
+    return fail(
+        "broker",
+        f"{where} takes connections but does not let us in ({trouble or 'no answer'})",
+        "check broker.username, broker.password, broker.tls and broker.certfile, and that the port "
+        "speaks MQTT 5",
+    )
+
+
+def _judged(where: str, network_s: float, echo_s: float | None) -> Check:
+    if echo_s is None:
+        return ok(
+            "broker", f"{where} lets us in; round trip not measured, its rules forbid the doctor's topic"
+        )
+    detail = f"{where}, round trip {echo_s * 1000:.1f} ms (QoS 1), network {network_s * 1000:.1f} ms"
+    if echo_s - 2 * network_s > _NAGLE_S:
+        return warn(
+            "broker", detail, "put `set_tcp_nodelay true` into mosquitto.conf, or find what loads the broker"
+        )
+    return ok("broker", detail)
+
+
+async def _tcp_connect_s(broker: BrokerSection) -> float:
+    started_s = time.perf_counter()
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        _, writer = await asyncio.open_connection(broker.host, broker.port)
+    took_s = time.perf_counter() - started_s
+    writer.close()
+    return took_s
+
+
+async def _echo_s(transport: Transport, topic: str) -> float | None:
+    """Median time from publish to delivery on one connection; None where nothing is delivered."""
+    echoes: asyncio.Queue[bytes] = asyncio.Queue(_ECHOES)
+    transport.subscribe(topic, lambda message: _put(echoes, message), qos=1)
+    try:
+        async with asyncio.timeout(ECHO_TIMEOUT_S + _ECHOES * 4 * _NAGLE_S):
+            await transport.subscribed(topic, ECHO_TIMEOUT_S)
+            return statistics.median([await _one_echo_s(transport, topic, echoes) for _ in range(_ECHOES)])
+    except (LinkError, TimeoutError):
+        return None
+    finally:
+        transport.unsubscribe(topic)
+
+
+async def _one_echo_s(transport: Transport, topic: str, echoes: asyncio.Queue[bytes]) -> float:
+    started_s = time.perf_counter()
+    await transport.publish(topic, b"doctor", qos=1, timeout_s=ECHO_TIMEOUT_S)
+    await echoes.get()
+    return time.perf_counter() - started_s
+
+
+def _put(echoes: asyncio.Queue[bytes], message: Incoming) -> None:
+    if not echoes.full():
+        echoes.put_nowait(message.payload)
+
+
+async def check_redis(settings: Settings) -> Check:
+    """Redis answers, where one is configured."""
+    if not settings.worker.redis_url:
+        return ok(
+            "redis", "not configured: a session's log stays in its worker, the edge replays after a loss"
+        )
+    try:
+        from shared.context.redis import RedisContextStore
+    except ImportError:
+        return fail("redis", "its client is not installed", "pip install 'antiphon[worker]'")
+    try:
+        store = RedisContextStore(settings.worker.redis_url)
+    except ConfigError as error:
+        return fail("redis", str(error), "mend worker.redis_url")
+    started_s = time.perf_counter()
+    try:
+        await store.ping()
+    except StoreError as error:
+        return fail(
+            "redis", str(error), "sessions are answered meanwhile, but not logged: mend Redis or its URL"
+        )
+    finally:
+        await store.aclose()
+    return ok("redis", f"{store.where} answers in {(time.perf_counter() - started_s) * 1000:.1f} ms")

@@ -1,0 +1,1 @@
+"""Training data for the home model, and the training itself."""

@@ -1,0 +1,56 @@
+"""From a training run to the bundle that ships, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from safetensors.torch import load_file
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from ops.home.model import EXITS, ExitModel
+from ops.prepare import prepare
+from shared.model.bundle import Bundle
+from shared.model.manifest import CLOUD_FILE, EDGE_FILE, TOKENIZER_FOLDER
+
+# The exits are surer than right on names that they have never met. On 300 exam requests the full model was
+# exact in 79.7 %, sharing at 0.98 in 79.0 % (9 % of tokens from the cloud), at 0.8 in 77.0 % (3 %).
+THRESHOLDS: Final = (0.98, 0.98)
+
+
+def make_bundle(run: Path, out: Path, *, force: bool = False) -> Bundle:
+    """Cut a trained home model at its deepest exit.
+
+    Args:
+        run: the run's folder, with its checkpoint and exits.safetensors.
+        out: the bundle's folder.
+        force: replace an existing one.
+
+    Raises:
+        BundleError: the run has no checkpoint yet, or `out` exists.
+    """
+    return prepare(
+        run,
+        EXITS,
+        EXITS[-1],
+        out,
+        name="home",
+        kind="home",
+        dtype="bfloat16",
+        thresholds=THRESHOLDS,
+        force=force,
+    )
+
+
+def open_bundle(folder: Path) -> tuple[ExitModel, PreTrainedTokenizerFast]:
+    """Put a home bundle's two halves together again, in fp32, for exams."""
+    bundle = Bundle.open(folder)
+    parts = load_file(folder / EDGE_FILE) | load_file(folder / CLOUD_FILE)
+    model = ExitModel(LlamaConfig(**bundle.manifest.config), bundle.partition.exits)
+    weights = {
+        f"lm.model.{name}": value for name, value in parts.items() if name.startswith(("layers.", "norm."))
+    }
+    weights |= {f"norms.{layer}.weight": parts[f"exits.{layer}.norm.weight"] for layer in model.exits}
+    weights |= dict.fromkeys(("lm.model.embed_tokens.weight", "lm.lm_head.weight"), parts["embed.weight"])
+    model.load_state_dict({name: value.float() for name, value in weights.items()})
+    return model.eval(), PreTrainedTokenizerFast.from_pretrained(folder / TOKENIZER_FOLDER)

@@ -1,0 +1,68 @@
+"""Words that generated homes are named with; training and held-out homes share none of their own."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import yaml
+
+
+class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One side's words: what areas, people and things are called, and free text said about them."""
+
+    invented: float  # share of names that no list holds
+    areas: tuple[str, ...]
+    people: tuple[str, ...]
+    adjectives: tuple[str, ...]
+    things: dict[str, tuple[str, ...]]
+    items: tuple[str, ...]  # to buy
+    chores: tuple[str, ...]  # to do
+    timers: tuple[str, ...]
+    queries: tuple[str, ...]
+    messages: tuple[str, ...]
+
+
+_BOTH: Final = msgspec.convert(
+    yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8")), dict[str, Names]
+)
+TRAIN: Final = _BOTH["train"]
+HELD_OUT: Final = _BOTH["held_out"]
+
+_ONSETS: Final = (
+    "b", "br", "c", "ch", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pl",
+    "qu", "r", "s", "sk", "st", "t", "tr", "v", "w", "z",
+)  # fmt: skip
+_NUCLEI: Final = ("a", "e", "i", "o", "u", "ai", "ee", "ou", "oa", "ia")
+_CODAS: Final = ("", "", "", "n", "r", "l", "x", "st", "m", "k", "sh", "ck", "nd", "p")
+_WORDS: Final = sorted(
+    {
+        word.lower()
+        for name in (*TRAIN.areas, *TRAIN.items, *TRAIN.queries, *chain.from_iterable(TRAIN.things.values()))
+        for word in name.split()
+        if word.isalpha() and len(word) > 2
+    }
+)
+# Halves of real words make new ones that look like words.
+_LONG_WORDS: Final = [word for word in _WORDS if len(word) > 4]
+
+
+def invented_name(rng: random.Random) -> str:
+    """A name of one to three words that no list holds: new words, or known ones in new company."""
+    if rng.random() < 0.45:
+        return " ".join(rng.choice(_WORDS) for _ in range(rng.choice((2, 2, 2, 3))))
+    return " ".join(invented_word(rng) for _ in range(rng.choice((1, 1, 2))))
+
+
+def invented_word(rng: random.Random) -> str:
+    """A word of no list, so that the model learns to copy names and not to know them by heart."""
+    if rng.random() < 0.5:
+        first, second = rng.choice(_LONG_WORDS), rng.choice(_LONG_WORDS)
+        return first[: rng.randint(2, len(first) - 2)] + second[rng.randint(2, len(second) - 2) :]
+    return "".join(
+        rng.choice(_ONSETS) + rng.choice(_NUCLEI) + rng.choice(_CODAS)
+        for _ in range(rng.choice((1, 2, 2, 3)))
+    )

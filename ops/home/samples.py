@@ -1,0 +1,244 @@
+"""Draws labelled requests: a home, what somebody says in it, and the right action."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from edge_agent.home.home import Home
+from edge_agent.home.prompt import prompt_text
+from edge_agent.home.shortlist import Shortlister
+from edge_agent.home.words import normalise
+from ops.home.filler import KIND_WORDS, Draft, Filler, Reject
+from ops.home.homes import random_home
+from ops.home.listener import Listener, place_is_plain
+from ops.home.names import HELD_OUT, TRAIN, Names, invented_word
+from ops.home.noise import garble, polite
+from ops.home.sample import Action, Sample, is_answerable
+from ops.home.templates import Block, Grammar, Template
+
+# How often each kind of request is asked; the common ones of a home most.
+WEIGHTS: Final[dict[str, float]] = {
+    "on_off_name": 13, "on_off_area": 9, "on_off_floor": 4, "on_off_all": 2.5, "light_indirect": 4,
+    "brightness": 7, "color": 4, "climate_set": 6, "climate_get": 2.5, "cover": 7, "cover_position": 3,
+    "lock": 5, "media": 5.5, "volume": 5, "scene_script": 4, "button": 1, "vacuum": 5, "mower": 1,
+    "state": 8.5, "timer": 6, "timer_control": 3, "list": 6, "weather_time": 4, "broadcast": 1.5,
+    "fan_speed": 2, "multi": 10, "missing_entity": 6, "missing_area": 4, "chatter": 6,
+}  # fmt: skip
+
+# Requests that demos ask; held back word for word so that a demo is no recital.
+_DEMO_REQUESTS: Final = frozenset({
+    "turn on the kitchen lights", "dim the bedroom lamp to 30 percent", "it's too dark in here",
+    "close all the blinds upstairs", "set the living room to 21 degrees", "lock the front door",
+    "is the garage door open", "turn off the tv and the hallway light", "start the vacuum", "open the sauna",
+    "tell me a joke",
+})  # fmt: skip
+
+_JOINERS: Final = (" and ", " and ", " and ", " then ", " and then ", " and also ", " plus ")
+# "Could you please what time is it" is nobody's English.
+_QUESTIONS: Final = frozenset(
+    {"state", "climate_get", "weather_time", "light_indirect", "chatter", "missing_area"}
+)
+_JOINABLE: Final = (
+    "on_off_name", "on_off_area", "on_off_floor", "brightness", "climate_set", "cover", "lock", "media",
+    "scene_script", "color", "vacuum", "timer",
+)  # fmt: skip
+_COORDINATED: Final = ("on_off_name", "on_off_area", "cover", "lock", "brightness")
+_LACKING_THINGS: Final = (
+    "on_off_name", "on_off_name", "cover", "lock", "brightness", "climate_set", "state", "vacuum", "media",
+)  # fmt: skip
+_LACKING_PLACES: Final = (
+    "on_off_area", "light_indirect", "brightness", "climate_set", "cover", "climate_get", "on_off_floor",
+)  # fmt: skip
+
+# A home is asked so many things before the next one is built, which costs as much as a dozen samples.
+_REQUESTS_PER_HOME: Final = 12
+_MAX_REQUEST_CHARS: Final = 140
+
+
+class _Said(msgspec.Struct):
+    """Words, their meaning, and whether noise may touch the words."""
+
+    text: str
+    action: Action | list[Action]
+    plain: bool = True
+
+
+class SampleMaker:
+    """Draws samples from the training or the held-out side; deterministic for a seed.
+
+    Args:
+        grammar: the templates.
+        seed: everything random follows from it.
+        held_out: draw names *and* phrasings that training never sees.
+    """
+
+    def __init__(self, grammar: Grammar, seed: int, *, held_out: bool = False) -> None:
+        self._grammar = grammar
+        self._rng = random.Random(seed)  # noqa: S311 — not for secrets
+        self._held_out = held_out
+        self._names: Names = HELD_OUT if held_out else TRAIN
+        self._blocks: dict[str, list[Block]] = {}
+        for block in grammar.blocks:
+            if block.templates(held_out):
+                self._blocks.setdefault(block.category, []).append(block)
+        self._special: dict[str, Callable[[], _Said]] = {
+            "chatter": self._chatter,
+            "multi": self._multi,
+            "missing_entity": self._missing_entity,
+            "missing_area": self._missing_area,
+        }
+        self._enter(Home())
+        self._uses_left = 0
+
+    def draw(self, category: str | None = None) -> Sample:
+        """One sample, of `category` or by `WEIGHTS`."""
+        chosen = category or self._rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        while True:
+            self._move_on()
+            try:
+                return self._sample(chosen)
+            except Reject:
+                self._uses_left -= 1
+
+    def _move_on(self) -> None:
+        self._uses_left -= 1
+        if self._uses_left <= 0:
+            self._enter(random_home(self._rng, self._names))
+            self._uses_left = _REQUESTS_PER_HOME
+
+    def _enter(self, home: Home) -> None:
+        self._home = home
+        self._shortlister = Shortlister(home)
+        self._listener = Listener(home)
+        self._filler = Filler(self._grammar, self._rng, self._names, home)
+
+    def _sample(self, category: str) -> Sample:
+        said = self._special[category]() if category in self._special else self._single(category)
+        request = polite(said.text, self._rng, held_out=self._held_out, question=category in _QUESTIONS)
+        if said.plain and self._rng.random() < 0.1:
+            request = garble(request, self._rng)
+        request = " ".join(request.split())
+        if normalise(request) in _DEMO_REQUESTS or len(request) > _MAX_REQUEST_CHARS:
+            raise Reject
+        prompt = prompt_text(request, self._shortlister.pick(request))
+        sample = Sample(category, self._home, request, said.action, prompt)
+        # In the exam a shortlist that fails counts as a failure; in training it teaches invention.
+        if not self._held_out and not is_answerable(sample):
+            raise Reject
+        return sample
+
+    def _chatter(self) -> _Said:
+        return _Said(self._grammar.chatter(self._rng, self._held_out), {"error": "not_a_command"})
+
+    def _single(self, category: str) -> _Said:
+        block, template = self._pick(category)
+        draft = self._filler.draft(block, template)
+        domain = block.slots.get("domain")
+        if not (draft.free_text and draft.entity is None) and self._listener.is_ambiguous(
+            draft.text, draft.entity, domain
+        ):
+            raise Reject
+        return _Said(draft.text, {"intent": block.intent, "slots": draft.slots}, not draft.free_text)
+
+    def _multi(self) -> _Said:
+        if self._rng.random() < 0.45:
+            return self._coordinated()
+        count = 3 if self._rng.random() < 0.15 else 2
+        parts = [self._single(self._rng.choice(_JOINABLE)) for _ in range(count)]
+        actions = [part.action for part in parts if isinstance(part.action, dict)]
+        # What to play may hold an "and" of its own.
+        if any(action["intent"] == "HassMediaSearchAndPlay" for action in actions) or _repeats(actions):
+            raise Reject
+        joiner = self._rng.choice(_JOINERS)
+        return _Said(joiner.join(part.text for part in parts), actions, all(part.plain for part in parts))
+
+    def _coordinated(self) -> _Said:
+        """One verb, two things: "turn off the tv and the hallway light"."""
+        block, template = self._pick(self._rng.choice(_COORDINATED))
+        slot = next((slot for slot in ("name", "area") if slot in template.lists), None)
+        if slot is None or {"name", "area"} <= template.lists:
+            raise Reject
+        first, second = self._filler.draft(block, template), self._filler.draft(block, template)
+        if first.slots[slot] == second.slots[slot]:
+            raise Reject
+        article = self._rng.choice(("the ", "", "the ")) if slot == "name" else ""
+        both = f"{_spoken(first, slot)} and {article}{_spoken(second, slot)}"
+        draft = self._filler.draft(block, template, {slot: both})
+        slots = [{**draft.slots, slot: each.slots[slot]} for each in (first, second)]
+        return _Said(
+            draft.text, [{"intent": block.intent, "slots": each} for each in slots], not draft.free_text
+        )
+
+    def _missing_entity(self) -> _Said:
+        block, template = self._pick(self._rng.choice(_LACKING_THINGS))
+        domain = self._rng.choice(block.domains) if block.domains else None
+        if domain is None or domain not in self._names.things or {"area", "floor"} & template.lists:
+            raise Reject
+        if "name" not in template.lists:
+            return self._missing_kind(block, template, domain)
+        spoken = normalise(self._strange_thing(domain))
+        if self._listener.resembles(spoken):
+            raise Reject
+        draft = self._filler.draft(block, template, {"name": spoken})
+        return _Said(draft.text, {"error": "no_such_entity"}, not draft.free_text)
+
+    def _missing_kind(self, block: Block, template: Template, domain: str) -> _Said:
+        """As in "start the vacuum", where there is none."""
+        if not block.ours or block.here or block.slots or self._filler.owned((domain,)):
+            raise Reject
+        draft = self._filler.draft(block, template, {"kind": self._rng.choice(KIND_WORDS[domain])})
+        if self._listener.named(draft.text):
+            raise Reject
+        return _Said(draft.text, {"error": "no_such_entity"})
+
+    def _missing_area(self) -> _Said:
+        block, template = self._pick(self._rng.choice(_LACKING_PLACES))
+        slot = next((slot for slot in ("area", "floor") if slot in template.lists), None)
+        if slot is None or "name" in template.lists or (slot == "floor" and self._home.floors):
+            raise Reject
+        spoken = self._strange_area() if slot == "area" else self._rng.choice(("upstairs", "downstairs"))
+        if self._shortlister.pick(spoken).areas or self._listener.named(spoken):
+            raise Reject
+        draft = self._filler.draft(block, template, {slot: spoken})
+        # Without a kind of thing beside it, a strange room and a strange thing sound the same.
+        if slot == "area" and not place_is_plain(draft.text, spoken):
+            raise Reject
+        return _Said(draft.text, {"error": "no_such_area"})
+
+    def _pick(self, category: str) -> tuple[Block, Template]:
+        block = self._rng.choice(self._blocks[category])
+        return block, self._rng.choice(block.templates(self._held_out))
+
+    def _strange_thing(self, domain: str) -> str:
+        """Something to ask for; mostly of the domain, but nobody knows what a home lacks."""
+        kind = self._rng.random()
+        if self._rng.random() < self._names.invented / 3:
+            return f"{invented_word(self._rng)} {self._rng.choice(self._names.things[domain]).split()[-1]}"
+        if kind < 0.18:
+            domain = self._rng.choice(("light", "switch", "fan", "cover", "media_player", "climate"))
+        thing = self._rng.choice(self._names.things[domain])
+        if kind < 0.4:
+            return f"{self._rng.choice(self._names.areas)} {thing}"
+        if kind < 0.52:
+            return f"{self._rng.choice(self._names.adjectives)} {thing}"
+        if kind < 0.6 and domain in ("cover", "lock"):
+            return self._rng.choice(self._names.areas)
+        return invented_word(self._rng) if kind < 0.68 else thing
+
+    def _strange_area(self) -> str:
+        invented = self._rng.random() < 0.15
+        return normalise(
+            f"{invented_word(self._rng)} room" if invented else self._rng.choice(self._names.areas)
+        )
+
+
+def _spoken(draft: Draft, slot: str) -> str:
+    return normalise(draft.entity.name if slot == "name" and draft.entity else draft.slots[slot])
+
+
+def _repeats(actions: list[Action]) -> bool:
+    return any(action in actions[:index] for index, action in enumerate(actions))

@@ -1,0 +1,194 @@
+"""Sentence templates, the package's and ours, grouped in blocks and split into training and held-out."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import yaml
+from hassil.expression import (
+    Alternative,
+    Expression,
+    ListReference,
+    Permutation,
+    RuleReference,
+    Sequence,
+    TextChunk,
+)
+from hassil.intents import IntentData, Intents, TextSlotList
+from hassil.parse_expression import parse_sentence
+from home_assistant_intents import get_intents
+
+_HERE: Final = Path(__file__).parent
+# One package template in so many is kept from training, as long as its block keeps another.
+_HELD_OUT_EVERY: Final = 6
+# hassil's greetings are chatter to us; the other two need what our homes do not describe.
+_SKIPPED_INTENTS: Final = frozenset({"HassRespond"})
+
+Fill = Callable[[ListReference], str]
+
+
+class Template(msgspec.Struct, frozen=True):
+    """One sentence template and which lists it needs filled."""
+
+    text: str
+    expression: Any
+    lists: frozenset[str]
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Templates that mean the same: one intent, the same fixed slots, the same context."""
+
+    intent: str
+    category: str
+    slots: dict[str, Any]
+    domains: tuple[str, ...]
+    here: bool
+    ours: bool
+    train: tuple[Template, ...]
+    held_out: tuple[Template, ...]
+
+    def templates(self, held_out: bool) -> tuple[Template, ...]:
+        """This block's templates of one side."""
+        return self.held_out if held_out else self.train
+
+
+class Grammar:
+    """All blocks, with the package's lists and expansion rules to expand them."""
+
+    def __init__(self) -> None:
+        raw = get_intents("en")
+        if raw is None:  # the package without its English data is a broken installation
+            raise RuntimeError("home-assistant-intents has no English data; reinstall it")
+        self._intents = Intents.from_dict(raw)
+        self.blocks = [*self._package_blocks(), *self._our_blocks()]
+        chatter = yaml.safe_load((_HERE / "chatter.yaml").read_text(encoding="utf-8"))
+        self._chatter = {side: [self._template(text) for text in chatter[side]] for side in chatter}
+
+    def say(self, template: Template, rng: random.Random, fill: Fill) -> str:
+        """One random sentence of `template`; `fill` gives the words for each list."""
+        return "".join(self._walk(template.expression, rng, fill))
+
+    def chatter(self, rng: random.Random, held_out: bool) -> str:
+        """One random sentence that is no command."""
+        template = rng.choice(self._chatter["held_out" if held_out else "train"])
+        return self.say(template, rng, lambda reference: reference.list_name)
+
+    def list_values(self, name: str) -> list[tuple[Expression, Any]]:
+        """A text list's (spoken expression, slot value) pairs."""
+        values = self._intents.slot_lists[name]
+        if not isinstance(values, TextSlotList):
+            raise TypeError(f"the package's list {{{name}}} is no list of texts any more")
+        return [(value.text_in, value.value_out) for value in values.values]
+
+    def spoken(self, expression: Expression, rng: random.Random) -> str:
+        """One random spelling of a list value."""
+        return "".join(self._walk(expression, rng, lambda reference: reference.list_name))
+
+    def _walk(self, node: Expression, rng: random.Random, fill: Fill) -> Iterator[str]:
+        match node:
+            case TextChunk():
+                yield node.text
+            case ListReference():
+                yield fill(node)
+            case RuleReference():
+                yield from self._walk(self._intents.expansion_rules[node.rule_name].expression, rng, fill)
+            case Alternative():
+                yield from self._walk(rng.choice(node.items), rng, fill)
+            case Permutation():
+                for item in rng.sample(node.items, len(node.items)):
+                    yield " "
+                    yield from self._walk(item, rng, fill)
+                yield " "
+            case Sequence():
+                for item in node.items:
+                    yield from self._walk(item, rng, fill)
+            case _:
+                raise TypeError(f"hassil has a new kind of expression: {type(node).__name__}")
+
+    def _package_blocks(self) -> Iterator[Block]:
+        for name, intent in self._intents.intents.items():
+            if name in _SKIPPED_INTENTS:
+                continue
+            for data in intent.data:
+                yield self._package_block(name, data)
+
+    def _package_block(self, intent: str, data: IntentData) -> Block:
+        templates = [self._template(text) for text in data.sentence_texts]
+        held_out = [item for item in templates if zlib.crc32(item.text.encode()) % _HELD_OUT_EVERY == 0]
+        if len(held_out) == len(templates):
+            held_out = []
+        domain = (data.requires_context or {}).get("domain", ())
+        slots = dict(data.slots)
+        lists = frozenset().union(*(item.lists for item in templates))
+        return Block(
+            intent=intent,
+            category=_category(intent, slots, lists),
+            slots=slots,
+            domains=(domain,) if isinstance(domain, str) else tuple(domain),
+            here="area" in (data.requires_context or {}),
+            ours=False,
+            train=tuple(item for item in templates if item not in held_out),
+            held_out=tuple(held_out),
+        )
+
+    def _our_blocks(self) -> Iterator[Block]:
+        for entry in yaml.safe_load((_HERE / "phrases.yaml").read_text(encoding="utf-8")):
+            yield Block(
+                intent=entry["intent"],
+                category=entry["category"],
+                slots=entry.get("slots", {}),
+                domains=tuple(entry.get("domain", ())),
+                here=entry.get("here", False),
+                ours=True,
+                train=tuple(map(self._template, entry["train"])),
+                held_out=tuple(map(self._template, entry.get("held_out", ()))),
+            )
+
+    def _template(self, text: str) -> Template:
+        expression = parse_sentence(text).expression
+        lists = Sequence(items=[expression]).list_names(self._intents.expansion_rules)
+        return Template(text, expression, frozenset(lists))
+
+
+_CATEGORIES: Final = {
+    "HassBroadcast": "broadcast",
+    "HassClimateGetTemperature": "climate_get",
+    "HassClimateSetFanMode": "fan_speed",
+    "HassClimateSetTemperature": "climate_set",
+    "HassFanSetSpeed": "fan_speed",
+    "HassGetState": "state",
+    "HassSetPosition": "cover_position",
+    "HassStartTimer": "timer",
+    **dict.fromkeys(
+        ("HassGetWeather", "HassGetCurrentTime", "HassGetCurrentDate", "HassNevermind"), "weather_time"
+    ),
+    **dict.fromkeys(("HassSetVolume", "HassSetVolumeRelative"), "volume"),
+    **dict.fromkeys(("HassMediaPlayerMute", "HassMediaPlayerUnmute"), "volume"),
+    **dict.fromkeys(("HassVacuumStart", "HassVacuumReturnToBase", "HassVacuumCleanArea"), "vacuum"),
+}
+_FAMILIES: Final = {"Timer": "timer_control", "List": "list", "Media": "media", "Mower": "mower"}
+
+
+def _category(intent: str, slots: dict[str, Any], lists: frozenset[str]) -> str:
+    if intent in _CATEGORIES:
+        return _CATEGORIES[intent]
+    if intent == "HassLightSet":
+        return "brightness" if lists & {"brightness", "brightness_level"} else "color"
+    if intent in ("HassTurnOn", "HassTurnOff"):
+        return _on_off_category(slots, lists)
+    return next((category for word, category in _FAMILIES.items() if word in intent), "other")
+
+
+def _on_off_category(slots: dict[str, Any], lists: frozenset[str]) -> str:
+    if slots.get("domain") == "cover":
+        return "cover"
+    if "name" in lists:
+        return "on_off_name"
+    if "floor" in lists:
+        return "on_off_floor"
+    return "on_off_area" if "area" in lists else "on_off_all"

@@ -1,0 +1,1 @@
+"""What the edge and the cloud must agree on; imports nothing else of ours."""

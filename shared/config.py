@@ -1,0 +1,252 @@
+"""Typed settings: each value resolved command line > environment > file > default, with its source.
+
+    environment   ANTIPHON_BROKER__PORT=1884     prefix, section, two underscores, key
+    file          [broker]                       --config FILE, or $ANTIPHON_CONFIG, or antiphon.toml
+                  port = 1884                    here, or ~/.config/antiphon/config.toml
+
+Units are in the names. Secrets are never in a repr, and `describe` masks them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
+
+from msgspec import Meta
+
+from shared.config_sources import Given, command_line, config_file, environment, find_file
+from shared.config_values import converted
+from shared.errors import ConfigError
+from shared.wire.ids import ID_PATTERN
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN, description="1 to 64 letters, digits, '_', '.' or '-'")]
+Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
+Port = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number from 1 on")]
+# A day: longer than anybody waits, and it keeps infinity out.
+Seconds = Annotated[float, Meta(gt=0, le=86_400, description="a number of seconds above 0")]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Shares = Annotated[tuple[Share, ...], Meta(description="numbers from 0 to 1, one per exit")]
+
+
+def _secret(default: str = "") -> Any:
+    return field(default=default, repr=False, metadata={"secret": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneralSection:
+    """What every part of a home's installation agrees on.
+
+    Attributes:
+        tenant: Whose installation it is; the first level of every topic and key.
+        log_level: From which level on events are logged.
+        bundle: Folder of a prepared model, or `home` for the packaged one.
+    """
+
+    tenant: Id = "home"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    bundle: Text = "home"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSection:
+    """Where the MQTT broker is and who we are to it.
+
+    Attributes:
+        host: Name or address.
+        port: TCP port, 8883 by custom with TLS.
+        username: Empty: connect without one.
+        password: Goes with `username`.
+        tls: Encrypt, and check the broker's certificate.
+        ca_file: PEM file of the authority to trust; empty: the system's.
+        certfile: PEM file of our own certificate, where the broker asks for one; its common name may be
+            the user name there.
+        keyfile: PEM file of its key; empty: `certfile` holds it too.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 1883
+    username: str = ""
+    password: str = _secret()
+    tls: bool = False
+    ca_file: str = ""
+    certfile: str = ""
+    keyfile: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeSection:
+    """The edge agent: how it answers and how long it waits for the cloud.
+
+    Attributes:
+        id: The edge's id in topics; unique in its tenant.
+        mode: `standalone` never asks the cloud.
+        thresholds: Confidence above which each exit is sure, 1 is never; empty: the bundle's.
+        codec: How hidden states are compressed.
+        step_deadline_s: How long a step may take before it is sent again.
+        max_attempts: How often a step is sent before the edge goes on alone.
+        open_deadline_s: How long an open may take.
+        max_new_tokens: Longest answer.
+        home: YAML file that describes the home; empty: the demo home.
+        threads: Torch threads.
+    """
+
+    id: Id = "hub"
+    mode: Literal["collaborative", "standalone"] = "collaborative"
+    thresholds: Shares = ()
+    codec: Literal["fp32", "fp16", "int8"] = "fp16"  # the names of shared/tensors, which needs torch
+    step_deadline_s: Seconds = 1.0
+    max_attempts: Count = 3
+    open_deadline_s: Seconds = 1.0
+    max_new_tokens: Count = 256
+    home: str = ""
+    threads: Count = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSection:
+    """A cloud worker: its place in the pool and its bounds.
+
+    Attributes:
+        id: The worker's id in topics; a new one for each start unless it is given.
+        pool: Workers of one pool share the sessions of one bundle.
+        threads: Torch threads.
+        max_sessions: Sessions held at once.
+        batch_tokens: Rows in one forward.
+        kv_budget_mib: Memory of all KV caches.
+        session_ttl_s: How long an idle session is kept, here and in Redis.
+        max_context_tokens: Longest session.
+        redis_url: `redis://[user:password@]host:port/0`; empty: logs stay in this process.
+    """
+
+    id: Id = field(default_factory=lambda: f"w-{secrets.token_hex(4)}")
+    pool: Id = "pool"
+    threads: Count = 1
+    max_sessions: Count = 256
+    batch_tokens: Count = 2048
+    kv_budget_mib: Count = 1024
+    session_ttl_s: Seconds = 600.0
+    max_context_tokens: Count = 4096
+    redis_url: str = _secret()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, and where each one that is not a default came from.
+
+    Attributes:
+        sources: `section.key` to the name of its source.
+        file: The file that was read, if there was one.
+    """
+
+    general: GeneralSection = field(default_factory=GeneralSection)
+    broker: BrokerSection = field(default_factory=BrokerSection)
+    edge: EdgeSection = field(default_factory=EdgeSection)
+    worker: WorkerSection = field(default_factory=WorkerSection)
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    file: Path | None = None
+
+
+class SettingLine(NamedTuple):
+    """One setting as it is shown to people."""
+
+    key: str
+    value: str
+    source: str
+
+
+_SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
+    {"general": GeneralSection, "broker": BrokerSection, "edge": EdgeSection, "worker": WorkerSection}
+)
+
+
+def load(
+    cli: Mapping[str, object] | None = None,
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    folder: Path | None = None,
+) -> Settings:
+    """Resolve every setting.
+
+    Args:
+        cli: `section.key` to what the command line gave; None counts as not given.
+        config: The file of `--config`; it has to exist.
+        environ: The process environment.
+        folder: Where `antiphon.toml` is looked for; the working directory when left out.
+
+    Raises:
+        ConfigError: An unknown key, a value that can't be, or values that don't go together; it names
+            the key, where it came from and the fix.
+    """
+    keys = tuple(_fields())
+    file = find_file(config, environ, folder or Path.cwd())
+    given = {
+        **(config_file(file, keys) if file else {}),
+        **environment(environ, keys),
+        **command_line(cli or {}, keys),
+    }
+    sections = {name: _section(name, kind, given) for name, kind in _SECTIONS.items()}
+    settings = Settings(**sections, sources={key: each.source for key, each in given.items()}, file=file)
+    _check_together(settings)
+    return settings
+
+
+def describe(settings: Settings) -> list[SettingLine]:
+    """Every setting with its value and source, for `antiphon config show`; secrets masked."""
+    return [
+        SettingLine(
+            key, _shown(getattr(getattr(settings, section), entry.name), entry), _source(settings, key)
+        )
+        for key, (section, entry) in _fields().items()
+    ]
+
+
+def _fields() -> dict[str, tuple[str, Field[Any]]]:
+    return {
+        f"{section}.{entry.name}": (section, entry)
+        for section, kind in _SECTIONS.items()
+        for entry in fields(kind)
+    }
+
+
+def _section(name: str, kind: type[Any], given: Mapping[str, Given]) -> Any:
+    hints = get_type_hints(kind, include_extras=True)
+    values = {}
+    for entry in fields(kind):
+        key = f"{name}.{entry.name}"
+        if key in given:
+            secret = bool(entry.metadata.get("secret"))
+            values[entry.name] = converted(key, given[key], hints[entry.name], secret=secret)
+    return kind(**values)
+
+
+def _check_together(settings: Settings) -> None:
+    broker = settings.broker
+    for name in ("ca_file", "certfile", "keyfile"):
+        if getattr(broker, name) and not broker.tls:
+            raise ConfigError(
+                f"broker.{name} is given but broker.tls is off, so nothing would be encrypted: "
+                f"set broker.tls = true or remove broker.{name}"
+            )
+    if broker.keyfile and not broker.certfile:
+        raise ConfigError("broker.keyfile is given without broker.certfile: give both or neither")
+    if broker.password and not broker.username:
+        raise ConfigError("broker.password is given without broker.username: give both or neither")
+
+
+def _shown(value: object, entry: Field[Any]) -> str:
+    if entry.metadata.get("secret"):
+        return "(hidden)" if value else ""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _source(settings: Settings, key: str) -> str:
+    return settings.sources.get(key, "default")

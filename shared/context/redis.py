@@ -1,0 +1,193 @@
+"""Context store in Redis: one fenced Lua call per operation, so that any worker may call it twice.
+
+Layout: `antiphon:{tenant/edge/session}:meta` (hash: epoch, digest, bytes) and `…:log` (list of
+records). The braces keep both keys in one slot of a Redis Cluster; both expire together.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
+from urllib.parse import quote, urlsplit
+
+import redis.asyncio as aioredis
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+
+from shared.context.store import (
+    DEFAULT_TTL_S,
+    MAX_SESSION_BYTES,
+    LogRecord,
+    SessionLog,
+    context_gap,
+    session_full,
+    stale_epoch,
+)
+from shared.errors import CodecError, ConfigError, StoreError
+from shared.wire.topics import SessionAddress
+
+# Stands before the digest that is stored: rows of another layout count as another bundle's.
+_LAYOUT: Final = "1"
+_HEAD: Final = struct.Struct(">IIB")
+_RETRIES: Final = 1
+_SCHEMES: Final = ("redis", "rediss", "unix")
+_FIXES: Final[Mapping[type[exceptions.RedisError], str]] = MappingProxyType(
+    {
+        exceptions.AuthenticationError: "check the user name and password in the Redis URL",
+        exceptions.NoPermissionError: "let this Redis user run EVALSHA and write keys antiphon:*",
+        exceptions.OutOfMemoryError: "raise Redis' maxmemory or set maxmemory-policy volatile-lru",
+        exceptions.ReadOnlyError: "point the Redis URL to the primary, this is a replica",
+        exceptions.BusyLoadingError: "wait until Redis has loaded its data",
+        exceptions.TimeoutError: "check the network and Redis' load",
+        exceptions.ConnectionError: "check that Redis runs and that the Redis URL is right",
+    }
+)
+
+
+class RedisContextStore:
+    """Sessions' logs in Redis, shared by every worker of a pool.
+
+    Args:
+        url: `redis://[user:password@]host:port/db`, `rediss://…` or `unix://…`; never logged.
+        ttl_s: How long an untouched session is kept.
+        max_session_bytes: Rows of one session, with their heads.
+        timeout_s: Bound of one connection attempt and of one call.
+
+    Attributes:
+        where: The URL without what is secret in it.
+
+    Raises:
+        ConfigError: The URL is not one of Redis.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ttl_s: float = DEFAULT_TTL_S,
+        max_session_bytes: int = MAX_SESSION_BYTES,
+        timeout_s: float = 1.0,
+    ) -> None:
+        self.where = _where(url)
+        self._ttl_ms = int(ttl_s * 1000)
+        self._max_session_bytes = max_session_bytes
+        self._client = aioredis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), _RETRIES),
+            max_connections=8,
+        )
+        self._claim = self._client.register_script(_script("claim"))
+        self._append = self._client.register_script(_script("append"))
+        self._close = self._client.register_script(_script("close"))
+
+    def __repr__(self) -> str:
+        return f"RedisContextStore({self.where})"
+
+    async def ping(self) -> None:
+        """Ask whether Redis answers.
+
+        Raises:
+            StoreError: It does not; the message says why and what to do.
+        """
+        try:
+            await self._client.ping()
+        except (exceptions.RedisError, OSError) as error:
+            self._refuse(error)
+
+    async def claim(self, key: SessionAddress, epoch: int, digest: str) -> SessionLog:
+        """See `ContextStore.claim`."""
+        status, value = await self._call(self._claim, key, epoch, f"{_LAYOUT}:{digest}", self._ttl_ms)
+        if status == b"stale":
+            raise stale_epoch(epoch, value)
+        records = self._decoded(value)
+        return SessionLog(epoch, records[-1].end_position if records else 0, records)
+
+    async def append(self, key: SessionAddress, epoch: int, record: LogRecord) -> int:
+        """See `ContextStore.append`."""
+        status, value = await self._call(
+            self._append, key, epoch, _encode(record), self._ttl_ms, self._max_session_bytes
+        )
+        match status:
+            case b"stale":
+                raise stale_epoch(epoch, value)
+            case b"gap":
+                raise context_gap(record.from_position, value)
+            case b"full":
+                raise session_full(self._max_session_bytes)
+        return int(value)
+
+    async def close(self, key: SessionAddress, epoch: int) -> None:
+        """See `ContextStore.close`."""
+        await self._call(self._close, key, epoch, self._ttl_ms)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def _call(self, script: Any, key: SessionAddress, *args: bytes | str | int) -> tuple[bytes, Any]:
+        try:
+            status, value = await script(keys=_keys(key), args=args)
+        except (exceptions.RedisError, OSError) as error:
+            self._refuse(error)
+        return status, value
+
+    def _decoded(self, blobs: list[bytes]) -> tuple[LogRecord, ...]:
+        """Records that follow each other from position 0; anything else was not written by us."""
+        try:
+            records = tuple(_decode(blob) for blob in blobs)
+        except (struct.error, UnicodeDecodeError, CodecError) as error:
+            raise self._foreign() from error
+        ends = [0, *(record.end_position for record in records)]
+        if any(record.from_position != end for record, end in zip(records, ends, strict=False)):
+            raise self._foreign()
+        return records
+
+    def _foreign(self) -> StoreError:
+        return StoreError(
+            f"Redis at {self.where} holds a session log that is not readable; "
+            "delete its antiphon:* keys, or give this pool a database of its own"
+        )
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        fix = next((fix for kind, fix in _FIXES.items() if isinstance(error, kind)), "see Redis' own log")
+        # redis-py's texts may quote the command with its rows, so only the kind is passed on.
+        raise StoreError(f"Redis at {self.where} failed ({type(error).__name__}): {fix}") from None
+
+
+def _where(url: str) -> str:
+    """The URL without what is secret in it."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in _SCHEMES or not (host or parts.path):
+        raise ConfigError("the Redis URL is not valid: write redis://[user:password@]host:port/0")
+    return parts.path if parts.scheme == "unix" else f"{host}:{port or 6379}"
+
+
+def _keys(key: SessionAddress) -> tuple[str, str]:
+    """Ids are quoted, so that no two sessions can meet in one key whatever is in their names."""
+    tag = "/".join(quote(part, safe="") for part in key)
+    return f"antiphon:{{{tag}}}:meta", f"antiphon:{{{tag}}}:log"
+
+
+def _encode(record: LogRecord) -> bytes:
+    codec = record.codec.encode()
+    return _HEAD.pack(record.from_position, record.count, len(codec)) + codec + record.states
+
+
+def _decode(blob: bytes) -> LogRecord:
+    from_position, count, codec_bytes = _HEAD.unpack_from(blob)
+    states_at = _HEAD.size + codec_bytes
+    return LogRecord(from_position, count, blob[_HEAD.size : states_at].decode(), blob[states_at:])
+
+
+def _script(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,81 @@
+"""One session's keys and values in one stage."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK_TOKENS = 64  # room grows by at least this much, so that decoding seldom allocates
+
+
+class StageCache:
+    """KV cache of one session for one stage's layers.
+
+    Room is taken in blocks and doubled as needed, so a token costs one write per layer and no
+    concatenation. The whole history is kept even where layers slide a window over it: a rollback may
+    bring back positions that had left the window.
+    """
+
+    __slots__ = ("_frontier", "_store")
+
+    def __init__(self, layers: int, kv_heads: int, head_size: int, dtype: torch.dtype) -> None:
+        self._store = torch.empty((layers, 2, kv_heads, 0, head_size), dtype=dtype)
+        self._frontier = 0
+
+    @property
+    def frontier(self) -> int:
+        """The first position that is not processed."""
+        return self._frontier
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, room not yet used included."""
+        return self._store.nbytes
+
+    def truncate(self, position: int) -> None:
+        """Forget `position` and everything after it; a cache that never got there stays as it is."""
+        if position < 0:
+            raise ValueError(f"position must be 0 or more, not {position}")
+        self._frontier = min(self._frontier, position)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` more positions."""
+        needed, room = self._frontier + rows, self._store.shape[3]
+        if needed <= room:
+            return
+        blocks = -(-max(needed, min(2 * room, room + 1024)) // BLOCK_TOKENS)
+        layers, two, heads, _, width = self._store.shape
+        grown = self._store.new_empty((layers, two, heads, blocks * BLOCK_TOKENS, width))
+        grown[:, :, :, : self._frontier] = self._store[:, :, :, : self._frontier]
+        self._store = grown
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put rows at the frontier, without moving it, and return all rows up to their end.
+
+        Args:
+            layer: counted from the stage's first layer.
+            keys: (kv_heads, rows, head_size); room for them was reserved.
+            values: as `keys`.
+
+        Returns:
+            Views (kv_heads, frontier + rows, head_size) of keys and values.
+        """
+        start = self._frontier
+        end = start + keys.shape[1]
+        all_keys, all_values = self._store[layer]
+        all_keys[:, start:end] = keys
+        all_values[:, start:end] = values
+        return all_keys[:, :end], all_values[:, :end]
+
+    def advance(self, rows: int) -> None:
+        """Move the frontier over rows that every layer has written."""
+        self._frontier += rows
+
+
+class Segment(NamedTuple):
+    """One session's share of a packed forward: `rows` rows that start at its cache's frontier."""
+
+    cache: StageCache
+    rows: int

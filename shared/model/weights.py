@@ -1,0 +1,70 @@
+"""Reading a bundle's own safetensors, checked against the names and shapes the model needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from shared.errors import BundleError
+
+Shape = tuple[int, ...]
+
+
+class WeightFile:
+    """One opened safetensors file; tensors are read when asked for."""
+
+    def __init__(self, path: Path, handle: Any) -> None:
+        self.path = path
+        self._handle = handle
+        self.names = frozenset(handle.keys())
+
+    def read(self, name: str, shape: Shape, dtype: torch.dtype) -> Tensor:
+        """The tensor `name`, in `dtype`. Without a conversion it stays a view of the mapped file.
+
+        Raises:
+            BundleError: it is missing or of another shape.
+        """
+        if name not in self.names:
+            raise BundleError(f"{self.path} lacks {name}. Prepare the bundle again.")
+        tensor: Tensor = self._handle.get_tensor(name)
+        if tuple(tensor.shape) != shape:
+            raise BundleError(
+                f"{self.path}: {name} is {tuple(tensor.shape)}, not {shape}. Prepare the bundle again."
+            )
+        return tensor.to(dtype)
+
+    def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype) -> nn.Module:
+        """Give a module that was made on the meta device its weights, ready for inference."""
+        state = {
+            name: self.read(f"{prefix}.{name}", tuple(weight.shape), dtype)
+            for name, weight in module.state_dict().items()
+        }
+        module.load_state_dict(state, assign=True)
+        return module.eval().requires_grad_(requires_grad=False)
+
+
+@contextmanager
+def open_weights(path: Path) -> Iterator[WeightFile]:
+    """Open a safetensors file.
+
+    Raises:
+        BundleError: it is no safetensors file, or cut short.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            yield WeightFile(path, handle)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"{path} is no whole safetensors file: {error}. Prepare the bundle again."
+        ) from error
+
+
+def shapes_of(module: nn.Module) -> Mapping[str, Shape]:
+    """Names and shapes of a module's weights."""
+    return {name: tuple(weight.shape) for name, weight in module.state_dict().items()}

@@ -1,0 +1,1 @@
+"""Hidden-state codecs: rows in, bytes out, and back."""

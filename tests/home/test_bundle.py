@@ -1,0 +1,75 @@
+"""The model that ships: small, and right on homes and phrasings that it has never seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+import edge_agent.home
+from edge_agent.home import HomeTask, load_home
+from ops.home.evaluate import evaluate, load_model, write_answers
+from ops.home.model import ExitModel
+from ops.home.sample import load_exam
+from shared.bundles import bundle_path
+
+EXAM = Path(__file__).with_name("exam.jsonl")
+DEMO = load_home(Path(edge_agent.home.__file__).with_name("demo.yaml"))
+
+Model = tuple[ExitModel, PreTrainedTokenizerFast]
+
+
+def act(intent: str, **slots: Any) -> dict[str, Any]:
+    return {"intent": intent, "slots": slots}
+
+
+DEMO_ANSWERS = {
+    "turn on the kitchen lights": act("HassTurnOn", area="Kitchen", domain="light"),
+    "dim the bedroom lamp to 30 percent": act("HassLightSet", name="Bedroom lamp", brightness=30),
+    "it's too dark in here": act("HassTurnOn", area="Living room", domain="light"),
+    "close all the blinds upstairs": act(
+        "HassTurnOff", floor="First floor", domain="cover", device_class="blind"
+    ),
+    "set the living room to 21 degrees": act("HassClimateSetTemperature", area="Living room", temperature=21),
+    "lock the front door": act("HassTurnOn", name="Front door"),
+    "is the garage door open?": act("HassGetState", name="Garage door", state="open"),
+    "turn off the tv and the hallway light": [
+        act("HassTurnOff", name="TV"),
+        act("HassTurnOff", name="Hallway light"),
+    ],
+    "start the vacuum": act("HassVacuumStart", name="Robot vacuum"),
+    "open the sauna": "no_such_entity",
+    "tell me a joke": "not_a_command",
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    torch.set_num_threads(1)
+    return load_model(bundle_path("home"))
+
+
+def test_the_bundle_is_small_enough_to_ship() -> None:
+    folder = bundle_path("home")
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 12_000_000
+
+
+def test_the_full_model_passes_its_exam(model: Model) -> None:
+    """At least 80 % exact actions on held-out homes and phrasings; deeper exits know more."""
+    report = evaluate(*model, load_exam(EXAM))
+    assert report.rate(6) >= 0.80
+    assert report.rate(2) <= report.rate(4) + 0.03 <= report.rate(6) + 0.06
+
+
+def test_demo_requests_that_it_never_met_are_answered_right(model: Model) -> None:
+    task = HomeTask(DEMO)
+    written = write_answers(
+        model[0].cut(6), model[1], [task.prompt_text(request) for request in DEMO_ANSWERS]
+    )
+    for (request, wanted), output in zip(DEMO_ANSWERS.items(), written, strict=True):
+        answer = task.parse(request, output)
+        got = answer.action["error"] if isinstance(answer.action, dict) and not answer.ok else answer.action
+        assert got == wanted, f"{request}: {output}"

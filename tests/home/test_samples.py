@@ -1,0 +1,125 @@
+"""Generated requests mean what their labels say, and held-out ones share nothing with training."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from home_assistant_intents import get_intents
+
+from edge_agent.home import HomeTask
+from edge_agent.home.actions import ActionReader, Refusal
+from edge_agent.home.home import check_home
+from edge_agent.home.vocabulary import INTENT_SLOTS
+from edge_agent.home.words import normalise
+from ops.home.names import HELD_OUT, TRAIN
+from ops.home.sample import Sample, is_answerable, is_exact, load_exam, save_exam
+from ops.home.samples import WEIGHTS, SampleMaker
+from ops.home.templates import Grammar
+
+
+@pytest.fixture(scope="module")
+def grammar() -> Grammar:
+    return Grammar()
+
+
+@pytest.fixture(scope="module")
+def train(grammar: Grammar) -> list[Sample]:
+    maker = SampleMaker(grammar, seed=5)
+    return [maker.draw() for _ in range(1_500)]
+
+
+@pytest.fixture(scope="module")
+def held_out(grammar: Grammar) -> list[Sample]:
+    maker = SampleMaker(grammar, seed=5, held_out=True)
+    return [maker.draw() for _ in range(1_500)]
+
+
+def test_every_slot_of_the_package_is_one_we_know(grammar: Grammar) -> None:
+    intents = (get_intents("en") or {})["intents"]
+    assert set(intents) - set(INTENT_SLOTS) == {"HassRespond"}
+    for block in grammar.blocks:
+        assert set(block.slots) <= set(INTENT_SLOTS[block.intent])
+
+
+def test_every_kind_of_request_can_be_drawn_from_both_sides(grammar: Grammar) -> None:
+    for held_out in (False, True):
+        maker = SampleMaker(grammar, seed=1, held_out=held_out)
+        for category in WEIGHTS:
+            assert maker.draw(category).category == category
+
+
+def test_a_seed_always_gives_the_same_samples(grammar: Grammar) -> None:
+    first, second = (SampleMaker(grammar, seed=9) for _ in range(2))
+    assert [first.draw() for _ in range(60)] == [second.draw() for _ in range(60)]
+
+
+def test_names_of_training_are_not_examined() -> None:
+    assert not set(map(normalise, TRAIN.areas)) & set(map(normalise, HELD_OUT.areas))
+    for domain, things in TRAIN.things.items():
+        assert not set(things) & set(HELD_OUT.things[domain])
+    assert not set(TRAIN.items) & set(HELD_OUT.items)
+
+
+def test_phrasings_of_training_are_not_examined(grammar: Grammar) -> None:
+    for block in grammar.blocks:
+        assert not {item.text for item in block.train} & {item.text for item in block.held_out}
+    ours = {item.text for block in grammar.blocks if block.ours for item in block.train}
+    examined = {item.text for block in grammar.blocks if block.ours for item in block.held_out}
+    assert not ours & examined
+
+
+def test_training_never_asks_a_demo_request_word_for_word(train: list[Sample]) -> None:
+    assert "turn on the kitchen lights" not in {normalise(sample.request) for sample in train}
+
+
+def test_homes_are_valid(train: list[Sample], held_out: list[Sample]) -> None:
+    for sample in (*train[::40], *held_out[::40]):
+        check_home(sample.home)
+
+
+def test_the_home_can_do_what_labels_ask(train: list[Sample]) -> None:
+    """Labels are valid actions; only "the lights of a room that has none" may be refused, by the home."""
+    refused: Counter[str] = Counter()
+    for sample in train:
+        try:
+            ActionReader(sample.home).read(sample.request, sample.answer)
+        except Refusal as refusal:
+            refused[refusal.code] += "error" not in sample.action
+    assert set(+refused) <= {"no_such_entity"}
+
+
+def test_every_answer_can_be_spoken(train: list[Sample]) -> None:
+    for sample in train:
+        text = HomeTask(sample.home).parse(sample.request, sample.answer).text
+        assert text.endswith(".")
+        assert "None" not in text
+
+
+def test_training_prompts_hold_the_names_that_their_answers_need(train: list[Sample]) -> None:
+    assert all(is_answerable(sample) for sample in train)
+
+
+def test_the_shortlist_rarely_loses_what_an_exam_asks_for(held_out: list[Sample]) -> None:
+    assert sum(map(is_answerable, held_out)) / len(held_out) > 0.99
+
+
+def test_an_exam_survives_its_file(held_out: list[Sample], tmp_path) -> None:
+    save_exam(tmp_path / "exam.jsonl", held_out[:50])
+    assert load_exam(tmp_path / "exam.jsonl") == held_out[:50]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "written", "exact"),
+    [
+        ('{"a": 1}', '{"a":1}', True),
+        ('{"a": " Lamp"}', '{"a": "lamp"}', True),
+        ('[{"a": 1}, {"a": 2}]', '[{"a": 2}, {"a": 1}]', True),
+        ('[{"a": 1}, {"a": 2}]', '[{"a": 1}]', False),
+        ('{"a": 1}', '[{"a": 1}, {"a": 1}]', True),
+        ('{"a": 1}', '{"a": "1"}', False),
+        ('{"a": 1}', '{"a": 1', False),
+    ],
+)
+def test_exact_means_the_same_json(wanted: str, written: str, exact: bool) -> None:
+    assert is_exact(wanted, written) is exact

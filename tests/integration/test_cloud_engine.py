@@ -1,0 +1,133 @@
+"""The worker's engine on a real bundle: sessions share a forward and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cloud_worker.engine import CloudEngine
+from cloud_worker.work import Work
+from shared.errors import ContextGapError
+from shared.model.loading import load_cloud
+from shared.tensors.codec import CODECS
+from shared.wire.topics import SessionAddress
+from tests.integration.conftest import Reference
+
+FP32 = CODECS["fp32"]
+
+
+def address(name: str) -> SessionAddress:
+    return SessionAddress("home", "hub", name)
+
+
+def rows(count: int, seed: int) -> torch.Tensor:
+    return torch.randn(count, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def work(name: str, start: int, values: torch.Tensor, *, number: int = 1, codec: str = "fp32") -> Work:
+    end = start + len(values)
+    states = CODECS[codec].encode(values)
+    return Work(address(name), 1, number, start, len(values), codec, states, wants=(end - 1,))
+
+
+@pytest.fixture
+def engine(tiny: Reference) -> CloudEngine:
+    return CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+
+
+def tokens(done) -> dict[str, tuple]:
+    assert all(item.error is None for item in done)
+    return {item.work.address.session: item.tokens for item in done}
+
+
+def test_a_batch_of_sessions_gives_each_what_it_gets_alone(engine: CloudEngine, tiny: Reference):
+    lengths = {"a": 1, "b": 7, "c": 20, "d": 3}
+    works = [work(name, 0, rows(count, seed)) for seed, (name, count) in enumerate(lengths.items())]
+    together = tokens(engine.run(works, 0.0))
+    for each in works:
+        alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+        (token,) = tokens(alone.run([each], 0.0))[each.address.session]
+        (packed,) = together[each.address.session]
+        assert (token.position, token.token) == (packed.position, packed.token)
+        assert token.confidence == pytest.approx(packed.confidence, abs=1e-5)
+
+
+def test_chunks_in_one_batch_or_in_two_are_the_same_context(engine: CloudEngine):
+    values = rows(10, 1)
+    whole = tokens(engine.run([work("whole", 0, values)], 0.0))["whole"]
+    first, second = work("split", 0, values[:6]), work("split", 6, values[6:], number=2)
+    done = engine.run([first, second], 0.0)
+    assert done[1].tokens[0].token == whole[0].token
+
+
+def test_a_rewrite_cuts_the_cache_back_first(engine: CloudEngine):
+    values = rows(10, 1)
+    engine.run([work("s", 0, values)], 0.0)
+    engine.run([work("s", 4, rows(3, 9), number=2)], 0.0)
+    again = tokens(engine.run([work("s", 4, values[4:], number=3)], 0.0))["s"]
+    assert again[0].token == tokens(engine.run([work("t", 0, values)], 0.0))["t"][0].token
+
+
+def test_malformed_states_fail_their_session_alone(engine: CloudEngine):
+    bad = Work(address("bad"), 1, 1, 0, 2, "fp32", b"123", wants=(1,))
+    nan = Work(address("nan"), 1, 1, 0, 1, "fp32", b"\xff" * 256, wants=(0,))
+    done = {
+        item.work.address.session: item for item in engine.run([bad, nan, work("good", 0, rows(3, 2))], 0.0)
+    }
+    assert "disagree" in str(done["bad"].error)
+    assert "NaN" in str(done["nan"].error)
+    assert done["good"].error is None
+    assert len(done["good"].tokens) == 1
+
+
+def test_rows_past_the_caches_end_are_answered_with_where_it_ends_and_nothing_is_lost(engine: CloudEngine):
+    values = rows(8, 3)
+    engine.run([work("s", 0, values[:4])], 0.0)
+    gap = work("s", 6, values[6:], number=3)
+    (done,) = engine.run([gap], 0.0)
+    assert isinstance(done.error, ContextGapError)
+    assert done.error.frontier == 4
+    whole = tokens(engine.run([work("whole", 0, values)], 0.0))["whole"]
+    assert tokens(engine.run([work("s", 4, values[4:], number=4)], 0.0))["s"][0].token == whole[0].token
+
+
+def test_a_forward_that_breaks_is_run_session_by_session_and_no_row_is_doubled(
+    engine: CloudEngine, tiny: Reference, monkeypatch: pytest.MonkeyPatch
+):
+    # Nothing that a peer can send is known to break a forward; one made to fail stands for it.
+    forward = engine._model.stage.forward
+
+    def failing(inputs, segments):
+        if inputs.abs().max() > 1e5:
+            raise RuntimeError("out of memory")
+        return forward(inputs, segments)
+
+    monkeypatch.setattr(engine._model.stage, "forward", failing)
+    values = rows(4, 3)
+    batch = [work("good", 0, values), work("breaks", 0, rows(2, 4) * 1e7)]
+    done = {item.work.address.session: item for item in engine.run(batch, 0.0)}
+    assert isinstance(done["breaks"].error, RuntimeError)
+    assert done["good"].error is None
+    follow = tokens(engine.run([work("good", 4, rows(2, 5), number=2)], 0.0))["good"]
+    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+    alone.run([work("good", 0, values)], 0.0)
+    assert follow[0].token == tokens(alone.run([work("good", 4, rows(2, 5), number=2)], 0.0))["good"][0].token
+
+
+def test_one_sessions_outlier_does_not_change_its_neighbours_int8_rows(engine: CloudEngine, tiny: Reference):
+    values, wild = rows(4, 3), rows(4, 6)
+    wild[2, 5] = 1e6
+    together = tokens(
+        engine.run([work("calm", 0, values, codec="int8"), work("wild", 0, wild, codec="int8")], 0.0)
+    )
+    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+    (expected,) = tokens(alone.run([work("calm", 0, values, codec="int8")], 0.0))["calm"]
+    assert together["calm"][0].token == expected.token
+    assert together["calm"][0].confidence == pytest.approx(expected.confidence, abs=1e-5)
+
+
+def test_dropped_sessions_free_their_memory(engine: CloudEngine):
+    engine.run([work("a", 0, rows(3, 1)), work("b", 0, rows(3, 2))], 0.0)
+    assert set(engine.kv_bytes()) == {address("a"), address("b")}
+    engine.drop([address("a")])
+    assert set(engine.kv_bytes()) == {address("b")}

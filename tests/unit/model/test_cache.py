@@ -1,0 +1,63 @@
+"""One session's keys and values: growth, frontier, rollback."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from shared.model.cache import BLOCK_TOKENS, StageCache
+
+
+def rows(count: int, value: float) -> torch.Tensor:
+    return torch.full((2, count, 4), value)
+
+
+def append(cache: StageCache, count: int, value: float) -> tuple[torch.Tensor, torch.Tensor]:
+    cache.reserve(count)
+    written = [cache.write(layer, rows(count, value), rows(count, -value)) for layer in range(3)]
+    cache.advance(count)
+    return written[-1]
+
+
+def test_a_new_cache_holds_nothing() -> None:
+    cache = StageCache(3, 2, 4, torch.float32)
+    assert (cache.frontier, cache.nbytes) == (0, 0)
+
+
+def test_rows_keep_their_values_as_the_cache_grows() -> None:
+    cache = StageCache(3, 2, 4, torch.float32)
+    for value in range(5 * BLOCK_TOKENS):
+        keys, values = append(cache, 1, value)
+    expected = torch.arange(5 * BLOCK_TOKENS, dtype=torch.float32)
+    assert torch.equal(keys[0, :, 0], expected)
+    assert torch.equal(values[1, :, 3], -expected)
+
+
+def test_growth_allocates_seldom_and_counts_its_bytes() -> None:
+    cache = StageCache(3, 2, 4, torch.float32)
+    sizes = set()
+    for value in range(1000):
+        append(cache, 1, value)
+        sizes.add(cache.nbytes)
+    assert len(sizes) <= 6
+    per_token_bytes = 3 * 2 * 2 * 4 * 4
+    assert 1000 * per_token_bytes <= cache.nbytes <= 2 * 1000 * per_token_bytes
+
+
+def test_writing_does_not_move_the_frontier_so_a_failed_forward_leaves_no_trace() -> None:
+    cache = StageCache(3, 2, 4, torch.float32)
+    append(cache, 5, 1.0)
+    cache.reserve(3)
+    cache.write(0, rows(3, 9.0), rows(3, 9.0))
+    assert cache.frontier == 5
+
+
+def test_truncate_forgets_from_the_position_on_and_never_moves_forward() -> None:
+    cache = StageCache(3, 2, 4, torch.float32)
+    append(cache, 10, 1.0)
+    cache.truncate(4)
+    assert cache.frontier == 4
+    cache.truncate(7)
+    assert cache.frontier == 4
+    with pytest.raises(ValueError, match="0 or more"):
+        cache.truncate(-1)

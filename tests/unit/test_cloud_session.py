@@ -1,0 +1,194 @@
+"""The edge's state machine for one session, without network or time."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_agent.cloud_session import (
+    Answered,
+    CloudSession,
+    Failed,
+    Patience,
+    Phase,
+    SendOpen,
+    SendStep,
+)
+from edge_agent.states import StateLog
+from shared.wire.messages import Busy, DrawnToken, Opened, Refused, Resume, Sampling, Tokens
+
+ROW_BYTES = 16
+VOCAB = 100
+
+
+def make_session(positions: int = 5, attempts: int = 2) -> CloudSession:
+    states = StateLog(ROW_BYTES)
+    states.append(b"".join(bytes([p]) * ROW_BYTES for p in range(positions)))
+    return CloudSession("digest", VOCAB, "fp16", Sampling(), states, Patience(0.5, 1.0, attempts))
+
+
+def opened(session: CloudSession, frontier: int = 0) -> list:
+    return session.on_message(Opened(session.epoch, "w1", frontier), 0.1)
+
+
+def reply(session: CloudSession, number: int, position: int) -> Tokens:
+    return Tokens(session.epoch, number, [DrawnToken(position, 42, 0.5)], 100, 10, 1)
+
+
+def test_an_ask_opens_then_sends_every_position_from_the_workers_frontier():
+    session = make_session()
+    (action,) = session.ask(4, 0.0)
+    assert isinstance(action, SendOpen)
+    assert action.message.epoch == 1
+    (step,) = opened(session, frontier=2)
+    assert isinstance(step, SendStep)
+    assert (step.worker, step.message.from_position, step.message.count) == ("w1", 2, 3)
+    assert step.message.wants == [4]
+    assert step.message.states == session.states.rows(2, 5)
+
+
+def test_the_reply_answers_the_ask_and_the_next_ask_sends_only_what_is_new():
+    session = make_session()
+    session.ask(3, 0.0)
+    opened(session)
+    (answer,) = session.on_message(reply(session, 1, 3), 0.2)
+    assert isinstance(answer, Answered)
+    assert answer.guess.token == 42
+    (step,) = session.ask(4, 0.3)
+    assert (step.message.from_position, step.message.count, step.message.number) == (4, 1, 2)
+
+
+def test_a_missed_deadline_opens_with_the_next_epoch_and_the_late_reply_is_dropped():
+    session = make_session()
+    session.ask(4, 0.0)
+    opened(session)
+    late = reply(session, 1, 4)
+    assert session.on_deadline(session.deadline_s - 0.01) == []
+    (action,) = session.on_deadline(session.deadline_s)
+    assert isinstance(action, SendOpen)
+    assert action.message.epoch == 2
+    assert session.on_message(late, 2.0) == []
+    assert session.phase is Phase.OPENING
+
+
+def test_attempts_are_bounded_and_the_edge_goes_on_alone():
+    session = make_session(attempts=2)
+    session.ask(4, 0.0)
+    session.on_deadline(session.deadline_s)
+    (failed,) = session.on_deadline(session.deadline_s)
+    assert isinstance(failed, Failed)
+    assert "no worker" in failed.reason
+    assert session.deadline_s is None
+    assert isinstance(session.ask(4, 9.0)[0], SendOpen)
+
+
+def test_a_gap_is_filled_from_where_the_worker_is():
+    session = make_session()
+    session.ask(4, 0.0)
+    opened(session, frontier=4)
+    (step,) = session.on_message(Resume(1, 1, 1), 0.2)
+    assert (step.message.from_position, step.message.count, step.message.number) == (1, 4, 2)
+
+
+def test_a_worker_that_never_catches_up_is_left():
+    session = make_session()
+    session.ask(4, 0.0)
+    actions = opened(session)
+    for _ in range(10):
+        actions = session.on_message(Resume(session.epoch, actions[-1].message.number, 0), 0.2)
+        if isinstance(actions[0], SendOpen):
+            break
+    assert isinstance(actions[0], SendOpen)
+
+
+def test_a_dead_worker_is_replaced_at_once():
+    session = make_session()
+    session.ask(4, 0.0)
+    opened(session)
+    assert session.on_worker_gone("another", 0.2) == []
+    (action,) = session.on_worker_gone("w1", 0.2)
+    assert isinstance(action, SendOpen)
+
+
+def test_a_final_refusal_ends_the_session_with_its_reason():
+    session = make_session()
+    session.ask(4, 0.0)
+    (failed,) = session.on_message(Refused(1, "bundle_mismatch", "not my bundle", retryable=False), 0.1)
+    assert failed == Failed("not my bundle")
+    assert session.ask(4, 0.2) == [Failed("not my bundle")]
+
+
+def test_a_busy_pool_is_asked_again_after_the_time_it_names():
+    session = make_session()
+    session.ask(4, 0.0)
+    assert session.on_message(Busy(1, 0.2), 1.0) == []
+    assert session.deadline_s == pytest.approx(1.2)
+    assert isinstance(session.on_deadline(1.2)[0], SendOpen)
+
+
+def test_a_lost_link_fails_the_ask_at_once_and_the_next_ask_opens_anew():
+    session = make_session()
+    session.ask(4, 0.0)
+    opened(session)
+    assert session.on_link_lost("away") == [Failed("away")]
+    (action,) = session.ask(4, 5.0)
+    assert action.message.epoch == 2
+
+
+def test_duplicates_of_every_reply_change_nothing():
+    session = make_session()
+    session.ask(4, 0.0)
+    opened(session)
+    answer = reply(session, 1, 4)
+    session.on_message(answer, 0.2)
+    assert session.on_message(answer, 0.3) == []
+    assert opened(session) == []
+    assert session.on_message(Resume(1, 1, 0), 0.4) == []
+    assert session.phase is Phase.OPEN
+
+
+def test_a_long_prompt_goes_up_in_chunks_of_at_most_64_kib():
+    states = StateLog(4096)
+    states.append(bytes(4096 * 40))
+    session = CloudSession("digest", VOCAB, "fp16", Sampling(), states)
+    session.ask(39, 0.0)
+    steps = session.on_message(Opened(1, "w1", 0), 0.1)
+    assert [step.message.count for step in steps] == [16, 16, 8]
+    assert [step.message.wants for step in steps] == [[], [], [39]]
+    assert all(len(step.message.states) <= 64 * 1024 for step in steps)
+
+
+def test_every_chunk_behind_a_lost_one_names_the_gap_and_it_is_filled_once():
+    states = StateLog(4096)
+    states.append(bytes(4096 * 208))
+    session = CloudSession("digest", VOCAB, "fp16", Sampling(), states)
+    session.ask(207, 0.0)
+    sent = session.on_message(Opened(1, "w1", 0), 0.1)
+    assert len(sent) == 13
+    again = session.on_message(Resume(1, sent[3].message.number, 32), 0.2)
+    assert again[0].message.from_position == 32
+    for late in sent[4:]:
+        assert session.on_message(Resume(1, late.message.number, 32), 0.3) == []
+    assert session.rows_sent == 208 + 176
+    assert session.phase is Phase.ASKING
+
+
+def test_a_token_that_the_model_does_not_have_is_a_broken_worker():
+    session = make_session()
+    session.ask(4, 0.0)
+    opened(session)
+    (action,) = session.on_message(Tokens(1, 1, [DrawnToken(4, VOCAB, 0.5)]), 0.2)
+    assert isinstance(action, SendOpen)
+    assert action.message.epoch == 2
+
+
+def test_a_busy_pool_costs_no_attempt_while_an_open_may_take():
+    session = make_session(attempts=2)
+    session.ask(4, 0.0)
+    for now_s in (0.1, 0.2, 0.3, 0.4):
+        session.on_message(Busy(session.epoch, 0.05), now_s)
+        (action,) = session.on_deadline(now_s + 0.05)
+        assert isinstance(action, SendOpen)
+    session.on_message(Busy(session.epoch, 0.05), 0.6)
+    assert isinstance(session.on_deadline(0.7)[0], SendOpen)
+    session.on_message(Busy(session.epoch, 0.05), 0.75)
+    assert isinstance(session.on_deadline(0.9)[0], Failed)

@@ -1,0 +1,98 @@
+"""A worker's verdict on each kind of step, and its table of sessions."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_worker.session import Accept, Broken, Gap, Repeat, Stale, Unknown, WorkerSession
+from cloud_worker.table import SessionTable
+from shared.errors import BusyError, ContextTooLongError, WireError
+from shared.wire.messages import Sampling, Step, Tokens
+from shared.wire.topics import SessionAddress
+
+
+def address(name: str = "s") -> SessionAddress:
+    return SessionAddress("home", "hub", name)
+
+
+def make_session(name: str = "s", *, epoch: int = 2, touched_s: float = 0.0) -> WorkerSession:
+    return WorkerSession(address(name), epoch, "fp16", Sampling(), 100, touched_s)
+
+
+def step(number: int, start: int, count: int, wants=(), epoch: int = 2) -> Step:
+    return Step(epoch, number, start, count, b"", list(wants))
+
+
+def test_steps_in_order_are_accepted_and_move_the_frontier():
+    session = make_session()
+    assert isinstance(session.judge(step(1, 0, 5), 0.0), Accept)
+    verdict = session.judge(step(2, 5, 1, wants=[5]), 0.0)
+    assert isinstance(verdict, Accept)
+    assert verdict.work.wants == (5,)
+    assert session.frontier == 6
+
+
+def test_a_hole_is_answered_with_the_frontier_and_changes_nothing():
+    session = make_session()
+    session.judge(step(1, 0, 5), 0.0)
+    assert session.judge(step(3, 9, 1), 0.0) == Gap(5)
+    assert session.frontier == 5
+
+
+def test_rows_below_the_frontier_rewrite():
+    session = make_session()
+    session.judge(step(1, 0, 5), 0.0)
+    verdict = session.judge(step(2, 3, 1), 0.0)
+    assert isinstance(verdict, Accept)
+    assert session.frontier == 4
+
+
+def test_a_repeated_step_gets_its_reply_again_and_is_not_run_again():
+    session = make_session()
+    session.judge(step(1, 0, 5, wants=[4]), 0.0)
+    assert session.judge(step(1, 0, 5, wants=[4]), 0.0) == Repeat(None)
+    session.last_reply = Tokens(2, 1, [])
+    assert session.judge(step(1, 0, 5, wants=[4]), 0.0) == Repeat(session.last_reply)
+
+
+def test_other_epochs_are_dropped_or_sent_back_to_the_pool():
+    session = make_session(epoch=2)
+    assert session.judge(step(1, 0, 1, epoch=1), 0.0) == Stale()
+    assert session.judge(step(1, 0, 1, epoch=3), 0.0) == Unknown()
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [(step(1, 0, 101), ContextTooLongError), (step(1, 0, 5, wants=[5]), WireError)],
+)
+def test_impossible_steps_name_their_fault(bad, error):
+    verdict = make_session().judge(bad, 0.0)
+    assert isinstance(verdict, Broken)
+    assert isinstance(verdict.error, error)
+
+
+def test_a_full_table_makes_room_from_idle_sessions_only():
+    table = SessionTable(max_sessions=2, idle_s=1.0)
+    table.put(make_session("a", touched_s=0.0), 0.0)
+    table.put(make_session("b", touched_s=0.0), 0.0)
+    with pytest.raises(BusyError):
+        table.put(make_session("c"), 0.5)
+    assert table.put(make_session("c", touched_s=2.0), 2.0) == [address("a")]
+
+
+def test_orphans_expire_after_their_time_to_live():
+    table = SessionTable(ttl_s=10.0)
+    table.put(make_session("a", touched_s=0.0), 0.0)
+    table.put(make_session("b", touched_s=5.0), 5.0)
+    assert table.expire(11.0) == [address("a")]
+    assert len(table) == 1
+
+
+def test_the_least_recently_used_caches_go_first_when_memory_is_short():
+    table = SessionTable()
+    for name in "abc":
+        table.put(make_session(name), 0.0)
+    table.get(address("a"))
+    sizes = {address(name): 100 for name in "abc"}
+    assert [session.address for session in table.over_budget(sizes, 150)] == [address("b"), address("c")]
+    assert table.get(address("a")) is not None
