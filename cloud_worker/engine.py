@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cloud_worker.work import Done, Work
-from shared.errors import CodecError, ContextGapError
+from shared.errors import CodecError, ContextGapError, WireError
 from shared.model.loading import CloudModel
 from shared.model.sampling import draw
 from shared.model.stage import Segment, StageCache
@@ -25,13 +25,15 @@ class CloudEngine:
     Args:
         model: the bundle's cloud stage and LM head.
         hidden_size: width of the states.
+        vocab_size: how many tokens there are.
         threads: torch threads of this process.
     """
 
-    def __init__(self, model: CloudModel, hidden_size: int, *, threads: int = 1) -> None:
+    def __init__(self, model: CloudModel, hidden_size: int, vocab_size: int, *, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self._model = model
         self._hidden_size = hidden_size
+        self._vocab_size = vocab_size
         self._caches: dict[SessionAddress, StageCache] = {}
 
     def drop(self, addresses: Sequence[SessionAddress]) -> None:
@@ -55,7 +57,7 @@ class CloudEngine:
         for work in batch:
             try:
                 rows = self._rows(work, ends.get(work.address, self._frontier(work.address)))
-            except (CodecError, ContextGapError) as error:
+            except (CodecError, ContextGapError, WireError) as error:
                 done.append(Done(work, error=error))
             else:
                 good.append((work, rows))
@@ -72,10 +74,14 @@ class CloudEngine:
         Raises:
             ContextGapError: the cache ends before them (it was freed, or what came before was refused).
             CodecError: they are malformed.
+            WireError: a token is allowed that the model does not have.
         """
         if work.from_position > frontier:
             msg = f"rows start at {work.from_position}, the cache ends at {frontier}"
             raise ContextGapError(msg, frontier)
+        if any(token >= self._vocab_size for ids in work.allowed for token in ids):
+            msg = "an allowed token id is outside the model's vocabulary"
+            raise WireError(msg)
         return codec_named(work.codec).decode(work.states, work.count, self._hidden_size)
 
     def _run_apart(self, items: list[tuple[Work, Tensor]], now_s: float) -> list[Done]:
@@ -122,15 +128,19 @@ class CloudEngine:
 
     def _draw(self, works: Sequence[Work], out: Tensor) -> list[list[DrawnToken]]:
         """The wanted tokens of each work; the LM head runs only on wanted rows."""
-        wanted = [(work, position) for work in works for position in work.wants]
+        wanted = [
+            (work, position, work.allowed[index] if index < len(work.allowed) else ())
+            for work in works
+            for index, position in enumerate(work.wants)
+        ]
         drawn: dict[int, list[DrawnToken]] = {id(work): [] for work in works}
         if wanted:
             offsets, offset = {}, 0
             for work in works:
                 offsets[id(work)] = offset - work.from_position
                 offset += work.count
-            logits = self._model.head.logits(out[[offsets[id(w)] + p for w, p in wanted]])
-            for (work, position), row in zip(wanted, logits, strict=True):
-                token, confidence = draw(row, work.sampling, position + 1)
+            logits = self._model.head.logits(out[[offsets[id(w)] + p for w, p, _ in wanted]])
+            for (work, position, allowed), row in zip(wanted, logits, strict=True):
+                token, confidence = draw(row, work.sampling, position + 1, allowed=allowed or None)
                 drawn[id(work)].append(DrawnToken(position, token, confidence))
         return [drawn[id(work)] for work in works]

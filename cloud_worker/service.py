@@ -61,7 +61,7 @@ async def worker_service(settings: Settings) -> AsyncIterator[CloudWorker]:
 
 def _load(bundle: Bundle, threads: int) -> CloudEngine:
     """The slow part: weights into memory."""
-    return CloudEngine(load_cloud(bundle), bundle.hidden_size, threads=threads)
+    return CloudEngine(load_cloud(bundle), bundle.hidden_size, bundle.vocab_size, threads=threads)
 
 
 def _store(section: WorkerSection) -> ContextStore:

@@ -127,6 +127,7 @@ class WorkerSession:
             self.codec,
             step.states,
             tuple(step.wants),
+            tuple(map(tuple, step.allowed)),
             self.sampling,
             now_s,
         )

@@ -21,6 +21,7 @@ class Work:
         codec: what `states` are written in.
         states: the rows, encoded.
         wants: positions whose next token is drawn and sent.
+        allowed: for each wanted position, the ids its token may have; empty, or missing: all.
         sampling: how.
         arrived_s: when it came, on the worker's clock.
     """
@@ -33,6 +34,7 @@ class Work:
     codec: str
     states: bytes
     wants: tuple[int, ...] = ()
+    allowed: tuple[tuple[int, ...], ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     arrived_s: float = 0.0
 

@@ -19,6 +19,7 @@ from edge_agent.task import Task
 from edge_agent.text_stream import TextStream
 from shared.errors import PromptError
 from shared.log import context
+from shared.model.calibration import Calibration, level_for
 from shared.wire.ids import new_id
 
 log = structlog.get_logger(__name__)
@@ -45,12 +46,14 @@ class AgentSettings:
         mode: with or without the cloud.
         max_new_tokens: bound of an answer.
         patience: how long the cloud is waited for.
+        calibration: what a request may ask for by quality; None: nothing.
     """
 
     policy: ExitPolicy
     mode: Mode = "collaborative"
     max_new_tokens: int = 256
     patience: Patience = field(default_factory=Patience)
+    calibration: Calibration | None = None
 
 
 class EdgeAgent:
@@ -86,7 +89,7 @@ class EdgeAgent:
             on_token: called with each token as soon as it is known.
 
         Raises:
-            PromptError: the prompt does not fit the model.
+            PromptError: the prompt does not fit the model, or the quality can't be promised.
         """
         ids = self._encode(request)
         loop = self._decode_loop(request, len(ids))
@@ -119,16 +122,25 @@ class EdgeAgent:
     def _decode_loop(self, request: Request, prompt_tokens: int) -> DecodeLoop:
         wanted = request.max_new_tokens or self._settings.max_new_tokens
         mode = request.mode or self._settings.mode
-        policy = self._settings.policy
-        if request.threshold is not None:
-            policy = ExitPolicy.of([request.threshold], len(policy.thresholds))
         return DecodeLoop(
             prompt_tokens,
-            policy,
+            self._policy(request),
             max_new_tokens=min(wanted, self._model.max_positions - prompt_tokens),
             stop_tokens=self._model.stop_tokens,
             use_cloud=mode == "collaborative",
+            constraint=self._task.constraint(request.prompt),
         )
+
+    def _policy(self, request: Request) -> ExitPolicy:
+        policy = self._settings.policy
+        if request.threshold is not None and request.quality is not None:
+            msg = "a request can't have both a threshold and a quality: leave one of them out"
+            raise PromptError(msg)
+        if request.quality is not None:
+            return ExitPolicy(level_for(self._settings.calibration, request.quality).thresholds)
+        if request.threshold is not None:
+            return ExitPolicy.of([request.threshold], len(policy.thresholds))
+        return policy
 
     def _open_cloud(self, request: Request, session: EngineSession) -> LinkedSession | None:
         """A place on the link; a worker is looked for while the edge reads the prompt."""

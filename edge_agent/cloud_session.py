@@ -24,13 +24,26 @@ also owns the truth (`StateLog`): it believes that the worker holds the states b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
 from edge_agent.decode import Guess
 from edge_agent.states import StateLog
-from shared.wire.messages import Busy, Close, Open, Opened, Refused, Resume, Sampling, Step, ToEdge, Tokens
+from shared.wire.messages import (
+    MAX_ALLOWED,
+    Busy,
+    Close,
+    Open,
+    Opened,
+    Refused,
+    Resume,
+    Sampling,
+    Step,
+    ToEdge,
+    Tokens,
+)
 
 # A chunk of prefill holds up everybody's tokens behind it: 64 KB cost 0.5 ms, 8 MB cost 16–42 ms.
 CHUNK_BYTES = 64 * 1024
@@ -128,6 +141,7 @@ class CloudSession:
     _first_number: int = 0  # of the newest batch of steps; a word about an older step is out of date
     _sent: int = 0
     _wanted: int | None = None
+    _allowed: list[int] = field(default_factory=list)
     _attempts_left: int = 0
     _busy_until_s: float = 0.0  # until then a busy pool costs no attempt
     _resumes: int = 0
@@ -139,9 +153,17 @@ class CloudSession:
         self._take_heart(now_s)
         return self._reopen(now_s, "no worker took the session")
 
-    def ask(self, position: int, now_s: float) -> list[Action]:
-        """Ask for the token after `position`, whose states are in the log."""
+    def ask(self, position: int, now_s: float, allowed: Sequence[int] | None = None) -> list[Action]:
+        """Ask for the token after `position`, whose states are in the log.
+
+        Args:
+            position: of the row whose successor is wanted.
+            now_s: the caller's clock.
+            allowed: ids it may be; None: any. More than a step can carry are not sent, and the reply may
+                then be none of them.
+        """
         self.requests += 1
+        self._allowed = [] if allowed is None or len(allowed) > MAX_ALLOWED else list(allowed)
         if self.phase is Phase.REFUSED:
             return [Failed(self.refusal)]
         self._wanted = position
@@ -286,7 +308,9 @@ class CloudSession:
             after = min(first + chunk, end)
             self._number += 1
             wants = [self._wanted] if after == end else []
-            step = Step(self.epoch, self._number, first, after - first, self.states.rows(first, after), wants)
+            allowed = [self._allowed] if wants and self._allowed else []
+            rows = self.states.rows(first, after)
+            step = Step(self.epoch, self._number, first, after - first, rows, wants, allowed)
             actions.append(SendStep(self.worker, step))
         self._sent = end
         return actions

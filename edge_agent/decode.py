@@ -13,6 +13,9 @@ catches up on all its pending positions when it is asked (the caller keeps the f
     cloud        cloud unavailable   stage(0)     the last guess is kept, marked degraded
     any          stop token, length  done         Finish(reason)
 
+After each kept token the constraint is asked what may follow. As long as it is a single token, that
+token is forced: kept at once, with no stage run (every stage catches up on it later).
+
 In `standalone` mode the last edge stage always answers, and nothing is degraded.
 """
 
@@ -22,9 +25,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from edge_agent.constraint import Constraint, Unconstrained
 from edge_agent.exits import ExitPolicy
 
 CLOUD_RUNG = "cloud"
+# No rung at all: the grammar left no choice.
+FORCED_RUNG = "forced"
+
+Allowed = tuple[int, ...] | None
 
 
 def edge_rung(stage: int) -> str:
@@ -49,15 +57,17 @@ class DecodedToken(NamedTuple):
 
 
 class RunStage(NamedTuple):
-    """Run edge stage `stage` over all its pending positions; report its guess."""
+    """Run edge stage `stage` over all its pending positions; report its guess among `allowed`."""
 
     stage: int
+    allowed: Allowed = None
 
 
 class AskCloud(NamedTuple):
-    """Ask the cloud for the token after `position`; report it or its absence."""
+    """Ask the cloud for the token after `position`, one of `allowed`; report it or its absence."""
 
     position: int
+    allowed: Allowed = None
 
 
 class Finish(NamedTuple):
@@ -79,6 +89,7 @@ class DecodeLoop:
         max_new_tokens: the answer's bound, at least 1.
         stop_tokens: ids that end the answer; they are not kept.
         use_cloud: False in standalone mode.
+        constraint: what may come next, from the answer's start on.
         tokens: the answer so far, without its stop token.
         stop: the stop token that ended the answer, and who said it.
     """
@@ -88,10 +99,15 @@ class DecodeLoop:
     max_new_tokens: int
     stop_tokens: Collection[int]
     use_cloud: bool
+    constraint: Constraint = field(default_factory=Unconstrained)
     tokens: list[DecodedToken] = field(default_factory=list)
     stop: DecodedToken | None = None
-    _next: Action = field(default_factory=lambda: RunStage(0))
+    _next: Action = field(init=False, default=RunStage(0))
+    _allowed: Allowed = field(init=False, default=None)
     _guess: Guess | None = None
+
+    def __post_init__(self) -> None:
+        self._look_ahead()
 
     @property
     def position(self) -> int:
@@ -111,13 +127,16 @@ class DecodeLoop:
             self._keep(guess, edge_rung(stage), degraded=False)
         elif last:
             self._guess = guess
-            self._next = AskCloud(self.position)
+            self._next = AskCloud(self.position, self._allowed)
         else:
-            self._next = RunStage(stage + 1)
+            self._next = RunStage(stage + 1, self._allowed)
 
     def on_cloud_token(self, guess: Guess) -> None:
-        """The cloud has answered."""
+        """The cloud has answered; a token that may not come here is no answer."""
         assert isinstance(self._next, AskCloud)
+        if self._allowed is not None and guess.token not in self._allowed:
+            self.on_cloud_unavailable()
+            return
         self._keep(guess, CLOUD_RUNG, degraded=False)
 
     def on_cloud_unavailable(self) -> None:
@@ -128,11 +147,29 @@ class DecodeLoop:
 
     def _keep(self, guess: Guess, rung: str, *, degraded: bool) -> None:
         self._guess = None
-        decoded = DecodedToken(guess.token, rung, guess.confidence, degraded)
-        if guess.token in self.stop_tokens:
+        if self._append(DecodedToken(guess.token, rung, guess.confidence, degraded)):
+            self._look_ahead()
+
+    def _append(self, decoded: DecodedToken) -> bool:
+        """Keep a token; whether the answer goes on."""
+        if decoded.token in self.stop_tokens:
             self.stop = decoded
             self._next = Finish("stop")
-            return
+            return False
         self.tokens.append(decoded)
-        full = len(self.tokens) >= self.max_new_tokens
-        self._next = Finish("length") if full else RunStage(0)
+        self.constraint.accept(decoded.token)
+        if len(self.tokens) >= self.max_new_tokens:
+            self._next = Finish("length")
+            return False
+        return True
+
+    def _look_ahead(self) -> None:
+        """Keep what is forced, then look for the next token on the ladder."""
+        while True:
+            allowed = self.constraint.allowed()
+            if allowed is None or len(allowed) != 1:
+                break
+            if not self._append(DecodedToken(allowed[0], FORCED_RUNG, 1.0, degraded=False)):
+                return
+        self._allowed = None if allowed is None else tuple(allowed)
+        self._next = RunStage(0, self._allowed)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from edge_agent.decode import Guess
 from edge_agent.states import StateLog
+from shared.model.confidence import MAX_PROBABILITY, Measure
 from shared.model.loading import EdgeModel
 from shared.model.sampling import draw
 from shared.model.stage import Segment, StageCache
@@ -57,6 +58,7 @@ class EdgeEngine:
         codec: how states are encoded for the cloud.
         hidden_size: width of the states.
         temperatures: one for each exit, dividing its logits before the confidence is taken.
+        measures: one for each exit: what its confidence is.
         threads: torch threads of this process.
     """
 
@@ -67,10 +69,12 @@ class EdgeEngine:
         hidden_size: int,
         *,
         temperatures: Sequence[float] | None = None,
+        measures: Sequence[Measure] | None = None,
         threads: int = 1,
     ) -> None:
         torch.set_num_threads(threads)
         self._temperatures = tuple(temperatures) if temperatures else (1.0,) * len(model.stages)
+        self._measures = tuple(measures) if measures else (MAX_PROBABILITY,) * len(model.stages)
         self.model = model
         self.codec = codec
         self._row_bytes = codec.row_bytes(hidden_size)
@@ -80,16 +84,25 @@ class EdgeEngine:
         """A session that starts with the prompt `ids`."""
         return EngineSession(self.model, ids, sampling, self._row_bytes)
 
-    async def run_stage(self, session: EngineSession, stage: int) -> Guess:
-        """Catch `stage` up with the session's text, and let its exit guess the next token."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run_stage, session, stage)
+    async def run_stage(
+        self, session: EngineSession, stage: int, allowed: Sequence[int] | None = None
+    ) -> Guess:
+        """Catch `stage` up with the session's text, and let its exit guess the next token.
+
+        Args:
+            session: whose.
+            stage: index of the edge stage.
+            allowed: ids that may come next; None: all.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._run_stage, session, stage, allowed)
 
     def close(self) -> None:
         """Let the running stage finish, and end the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     @torch.inference_mode()
-    def _run_stage(self, session: EngineSession, stage: int) -> Guess:
+    def _run_stage(self, session: EngineSession, stage: int, allowed: Sequence[int] | None) -> Guess:
         started_s = time.perf_counter()
         inputs = session.inputs(stage)
         segment = Segment(session.caches[stage], inputs.shape[0])
@@ -104,6 +117,8 @@ class EdgeEngine:
             session.sampling,
             len(session.ids),
             confidence_temperature=self._temperatures[stage],
+            allowed=allowed,
+            measure=self._measures[stage],
         )
         session.compute_s += time.perf_counter() - started_s
         return Guess(token, confidence)

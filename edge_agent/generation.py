@@ -55,25 +55,25 @@ async def generate(
     stats = GenerationStats()
     kept = 0
     while True:
+        for token in loop.tokens[kept:]:
+            session.ids.append(token.token)
+            if stats.first_token_s is None:
+                stats.first_token_s = time.perf_counter() - stats.started_s
+            on_token(token)
+        kept = len(loop.tokens)
         match loop.next_action():
-            case RunStage(stage):
-                loop.on_guess(await engine.run_stage(session, stage))
-            case AskCloud(position):
-                await _ask(loop, cloud, position, stats)
+            case RunStage(stage, allowed):
+                loop.on_guess(await engine.run_stage(session, stage, allowed))
+            case AskCloud() as ask:
+                await _ask(loop, cloud, ask, stats)
             case Finish(reason):
                 stats.total_s = time.perf_counter() - stats.started_s
                 return reason, stats
-        if len(loop.tokens) > kept:
-            kept = len(loop.tokens)
-            session.ids.append(loop.tokens[-1].token)
-            if stats.first_token_s is None:
-                stats.first_token_s = time.perf_counter() - stats.started_s
-            on_token(loop.tokens[-1])
 
 
-async def _ask(loop: DecodeLoop, cloud: LinkedSession | None, position: int, stats: GenerationStats) -> None:
+async def _ask(loop: DecodeLoop, cloud: LinkedSession | None, ask: AskCloud, stats: GenerationStats) -> None:
     asked_s = time.perf_counter()
-    reply = await cloud.ask(position) if cloud is not None else CloudReply(None, NO_LINK)
+    reply = await cloud.ask(ask.position, ask.allowed) if cloud is not None else CloudReply(None, NO_LINK)
     stats.cloud_wait_s += time.perf_counter() - asked_s
     if reply.guess is None:
         if reply.reason not in stats.reasons:

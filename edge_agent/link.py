@@ -73,14 +73,14 @@ class LinkedSession:
         if self._link.health.may_open(self._link.now_s()):
             self.perform(self.core.open(self._link.now_s()))
 
-    async def ask(self, position: int) -> CloudReply:
+    async def ask(self, position: int, allowed: Sequence[int] | None = None) -> CloudReply:
         """The token after `position`. Bounded by the session's patience; never raises for a broken link."""
         now_s = self._link.now_s()
         absence = self._absence(now_s)
         if absence:
             return CloudReply(None, absence)
         self._reply = asyncio.get_running_loop().create_future()
-        self.perform(self.core.ask(position, now_s))
+        self.perform(self.core.ask(position, now_s, allowed))
         try:
             return await self._reply
         finally:

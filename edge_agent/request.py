@@ -27,6 +27,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
         max_new_tokens: bound of the answer; 0 takes the agent's setting.
         mode: overrides the agent's setting.
         threshold: overrides every exit's threshold; 1.0 lets the cloud decide each token.
+        quality: overrides them with those of the cheapest calibrated level that promises at least this share
+            of tokens to be the full model's; not together with `threshold`.
         temperature, top_k, top_p, seed: see `Sampling`; temperature 0 is greedy.
     """
 
@@ -36,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     max_new_tokens: Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)] = 0
     mode: Mode | None = None
     threshold: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    quality: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     temperature: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0
     top_k: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0

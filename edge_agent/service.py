@@ -80,10 +80,11 @@ def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings
         codec_named(edge.codec),
         bundle.hidden_size,
         temperatures=bundle.temperatures,
+        measures=bundle.measures,
         threads=edge.threads,
     )
     patience = Patience(edge.open_deadline_s, edge.step_deadline_s, edge.max_attempts)
-    return engine, AgentSettings(policy, edge.mode, edge.max_new_tokens, patience)
+    return engine, AgentSettings(policy, edge.mode, edge.max_new_tokens, patience, bundle.calibration)
 
 
 def _home(settings: Settings) -> Home:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from edge_agent.constraint import Constraint, Unconstrained
+from edge_agent.home.grammar import ActionGrammar
 from edge_agent.home.home import Home
 from edge_agent.home.task import HomeTask
 from shared.errors import PromptError
@@ -23,6 +25,10 @@ class Task(Protocol):
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the model's input."""
+        ...
+
+    def constraint(self, prompt: str) -> Constraint:
+        """What the answer to `prompt` may be."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -53,6 +59,10 @@ class ChatTask(_TokenizerTask):
         ids = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         return list(ids)
 
+    def constraint(self, prompt: str) -> Constraint:  # noqa: ARG002  the port's signature
+        """Free text is free."""
+        return Unconstrained()
+
     def read(self, prompt: str, output: str) -> Result:  # noqa: ARG002  the port's signature
         """The output is the answer."""
         return Result(output, None)
@@ -64,10 +74,18 @@ class HomeActionTask(_TokenizerTask):
     def __init__(self, bundle: Bundle, home: Home) -> None:
         super().__init__(bundle)
         self._home = HomeTask(home)
+        self._grammar = ActionGrammar(self._encode_piece, bundle.eos_token_ids)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the request and the parts of the home that matter to it."""
         return list(self._tokenizer.encode(self._home.prompt_text(prompt)))
+
+    def constraint(self, prompt: str) -> Constraint:
+        """Actions with names, places and words that this request and this home have."""
+        return self._home.constraint(prompt, self._grammar)
+
+    def _encode_piece(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def read(self, prompt: str, output: str) -> Result:
         """The action, or a refusal, checked against the home."""

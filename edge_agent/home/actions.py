@@ -7,38 +7,18 @@ Assistant's language and names of this home come out of here.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
 
 import msgspec
 
+from edge_agent.home.expand import expand, is_shorthand
 from edge_agent.home.home import Entity, Home
+from edge_agent.home.refusal import REASONS, Action, Refusal
 from edge_agent.home.vocabulary import FREE_NAME_INTENTS, INTENT_DOMAINS, INTENT_SLOTS, NUMBER_RANGES
 from edge_agent.home.words import normalise
-
-Action = dict[str, Any]
 
 MAX_ACTIONS = 8
 # An answer is a few dozen tokens; longer text is a model that lost its way.
 MAX_OUTPUT_CHARS = 4_000
-
-REASONS: Final[dict[str, str]] = {
-    "no_such_entity": "The home has no such device.",
-    "no_such_area": "The home has no such room or floor.",
-    "not_a_command": "The request is not something the home can do.",
-    "not_understood": "The model's answer was not a valid action.",
-}
-
-
-class Refusal(Exception):  # noqa: N818 — an outcome that ends the reading, not a fault
-    """The request can't become an action; `code` is a key of `REASONS`."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(REASONS[code])
-        self.code = code
-
-    def action(self) -> Action:
-        """The refusal in the form that a device gets."""
-        return {"error": self.code, "reason": REASONS[self.code]}
 
 
 class ActionReader:
@@ -70,7 +50,7 @@ class ActionReader:
         items = raw if isinstance(raw, list) else [raw]
         if not 1 <= len(items) <= MAX_ACTIONS:
             raise Refusal("not_understood")
-        actions = [self._action(request, item) for item in items]
+        actions = [action for item in items for action in self._actions(request, item)]
         return [action for index, action in enumerate(actions) if action not in actions[:index]]
 
     def targets(self, action: Action) -> list[Entity]:
@@ -81,6 +61,11 @@ class ActionReader:
         allowed = INTENT_DOMAINS.get(action["intent"])
         named = self._entities.get(normalise(slots["name"]), []) if "name" in slots else self._home.entities
         return [entity for entity in named if self._fits(entity, slots, allowed)]
+
+    def _actions(self, request: str, item: object) -> list[Action]:
+        """What one item of the output means: one action, or several where it says "all but"."""
+        action = self._action(request, item)
+        return expand(action, self._home) if is_shorthand(action) else [action]
 
     def _action(self, request: str, item: object) -> Action:
         if not isinstance(item, dict):
@@ -96,7 +81,7 @@ class ActionReader:
             raise Refusal("not_understood")
         checked = {slot: self._value(request, intent, slot, value) for slot, value in slots.items()}
         action = {"intent": intent, "slots": checked}
-        if _acts_on_things(action) and not self.targets(action):
+        if _acts_on_things(action) and not is_shorthand(action) and not self.targets(action):
             raise Refusal("no_such_entity")
         return action
 
@@ -117,11 +102,11 @@ class ActionReader:
 
     def _name(self, request: str, intent: str, slot: str, value: str) -> str:
         key = normalise(value)
-        if slot == "area":
+        if slot in ("area", "except_area"):
             return _known(self._areas, key, "no_such_area")
         if slot == "floor":
             return _known(self._floors, key, "no_such_area")
-        if slot == "name" and intent not in FREE_NAME_INTENTS:
+        if slot in ("name", "except_name") and intent not in FREE_NAME_INTENTS:
             if key not in self._entities:
                 raise Refusal("no_such_entity")
             return self._entities[key][0].name

@@ -5,11 +5,13 @@ A prompt is the request, one line per part of the home, then `=`; the model cont
      turn off the bedroom lamp
     here: kitchen
     area: bedroom
-    light: bedroom lamp
+    light:* bedroom lamp
+    light: bedroom ceiling light
     ={"intent": "HassTurnOff", "slots": {"name": " bedroom lamp"}}
 
-Every word carries its leading space, in the request, in the lines and inside JSON strings: a word to
-copy is then the same token in all three, and a small model can learn to point rather than to spell.
+A star marks what the request names in full. Every word carries its leading space, in the request, in
+the lines and inside JSON strings: a word to copy is then the same token in all three, and a small model
+can learn to point rather than to spell.
 """
 
 from __future__ import annotations
@@ -24,7 +26,18 @@ from edge_agent.home.words import normalise
 
 # Slots whose values are words of the request or the home; the others are Home Assistant's own words.
 SPOKEN_SLOTS: Final = frozenset(
-    {"name", "area", "floor", "item", "message", "search_query", "conversation_command", "color"}
+    {
+        "name",
+        "area",
+        "floor",
+        "except_name",
+        "except_area",
+        "item",
+        "message",
+        "search_query",
+        "conversation_command",
+        "color",
+    }
 )
 
 
@@ -48,7 +61,7 @@ def answer_text(action: Mapping[str, Any] | list[dict[str, Any]]) -> str:
 
 def _line(mention: Mention) -> str:
     alias = f", {mention.alias}" if mention.alias else ""
-    return f"\n{mention.kind}: {mention.spelled}{alias}"
+    return f"\n{mention.kind}:{'*' if mention.in_full else ''} {mention.spelled}{alias}"
 
 
 def _spoken(slot: str, value: object) -> object:

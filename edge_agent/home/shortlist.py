@@ -44,24 +44,41 @@ _PLACE_SHARE = 0.75  # places are said in full: "dining room" must not bring up 
 _SOLE_SCORE = 0.55  # "start the vacuum" in a home with one vacuum, whatever its name
 _SOLE_COUNT = 2
 _SIMILAR = 82.0  # rapidfuzz ratio: "lights"/"light" 91, "livng"/"living" 91, but "night"/"light" 80
+_ALL_HEARD = 0.97  # of a name's weight: slips of the finger are forgiven, missing words are not
 _SHORT_WORD = 4  # letters; one changed letter makes these another word: "all"/"hall", "tell"/"telly"
 
 
 class Mention(msgspec.Struct, frozen=True):
-    """A name as it stands in the home, spelled for the model, and the alias the request used, if any."""
+    """A name as it stands in the home, spelled for the model.
+
+    Attributes:
+        kind: a domain, "area" or "floor".
+        spelled: the name.
+        alias: what the request called it instead, if it did.
+        in_full: every word of the name, or of the alias, was said.
+    """
 
     kind: str
     spelled: str
     alias: str = ""
+    in_full: bool = False
 
 
 class Shortlist(msgspec.Struct, frozen=True):
-    """What the model gets to see of the home, best match first."""
+    """What the model gets to see of the home, best match first.
+
+    Attributes:
+        here: the asking device's area, or empty.
+        areas: places. floors: likewise. entities: things.
+        only: things that are the only one of their kind; the model does not see them, but may mean them
+            ("there are crumbs everywhere" names no vacuum).
+    """
 
     here: str
     areas: tuple[Mention, ...]
     floors: tuple[Mention, ...]
     entities: tuple[Mention, ...]
+    only: tuple[Mention, ...] = ()
 
 
 class _Phrase(msgspec.Struct, frozen=True):
@@ -90,6 +107,7 @@ class Shortlister:
         ]
         self._entities = [phrase for entity in home.entities for phrase in self._entity_phrases(entity)]
         self._soles = _sole_entities(home.entities)
+        self._only = tuple(things[0].mention for things in self._soles.values() if len(things) == 1)
         self._vocabulary = list(self._index)
 
     def pick(self, request: str) -> Shortlist:
@@ -103,6 +121,7 @@ class Shortlister:
             entities=_best(
                 [*_scored(self._entities, heard, _ENTITY_SHARE), *self._sole(words)], MAX_ENTITIES
             ),
+            only=self._only,
         )
 
     def _heard(self, words: list[str]) -> list[float]:
@@ -166,7 +185,11 @@ def _scored(phrases: list[_Phrase], heard: list[float], share: float) -> list[tu
     for phrase in phrases:
         score = sum(heard[word] * weight for word, weight in zip(phrase.words, phrase.weights, strict=True))
         if score >= share:
-            scored.append((score + 0.01 * len(phrase.words), phrase))
+            in_full = score >= _ALL_HEARD
+            mention = msgspec.structs.replace(phrase.mention, in_full=in_full)
+            scored.append(
+                (score + 0.01 * len(phrase.words), msgspec.structs.replace(phrase, mention=mention))
+            )
     return scored
 
 

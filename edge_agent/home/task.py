@@ -6,13 +6,19 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.home.actions import ActionReader, Refusal
+from edge_agent.home.actions import ActionReader
+from edge_agent.home.grammar import ActionGrammar
 from edge_agent.home.home import Home
 from edge_agent.home.prompt import prompt_text
+from edge_agent.home.refusal import Refusal
 from edge_agent.home.shortlist import Shortlister
 from edge_agent.home.speech import sentence
 from edge_agent.home.words import normalise
+from edge_agent.token_paths import TokenPaths
 from shared.errors import PromptError
+
+# "Everything off but the hall" is many actions; nobody wants to hear them all.
+_SPOKEN_ACTIONS = 4
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -51,11 +57,17 @@ class HomeTask:
             raise PromptError("the request has no words; say what the home should do")
         return prompt_text(request, self._shortlister.pick(request))
 
+    def constraint(self, request: str, grammar: ActionGrammar) -> TokenPaths:
+        """What the model may answer to `request`."""
+        return grammar.constraint(request, self._shortlister.pick(request))
+
     def parse(self, request: str, output: str) -> Answer:
         """The answer that the model's `output` means; text that is no valid action becomes a refusal."""
         try:
             actions = self._reader.read(request, output)
         except Refusal as refusal:
             return Answer(action=refusal.action(), text=f"Sorry, I can't do that. {refusal}", ok=False)
-        text = " ".join(sentence(action, self._reader.targets(action)) for action in actions)
+        said = [sentence(action, self._reader.targets(action)) for action in actions]
+        more = [f"And {len(said) - _SPOKEN_ACTIONS} more."] if len(said) > _SPOKEN_ACTIONS else []
+        text = " ".join(said[:_SPOKEN_ACTIONS] + more)
         return Answer(action=actions[0] if len(actions) == 1 else actions, text=text, ok=True)

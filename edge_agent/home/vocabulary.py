@@ -36,9 +36,15 @@ _TARGET: Final = ("name", "area", "floor", "domain", "device_class")
 _TIMER: Final = ("name", "area", "start_hours", "start_minutes", "start_seconds")
 _DURATION: Final = ("hours", "minutes", "seconds")
 
+# "All but …" and "everything" are the model's shorthand: `expand.py` writes them out in Home Assistant's.
+EVERYTHING: Final = "everything"
+EXCEPTIONS: Final = ("except_name", "except_area")
+# What "everything" means, in the order it is carried out: nobody means the locks.
+SWITCHABLE: Final = ("light", "switch", "fan", "media_player")
+
 INTENT_SLOTS: Final[dict[str, tuple[str, ...]]] = {
-    "HassTurnOn": _TARGET,
-    "HassTurnOff": _TARGET,
+    "HassTurnOn": (*_TARGET, *EXCEPTIONS),
+    "HassTurnOff": (*_TARGET, *EXCEPTIONS),
     "HassLightSet": (*_TARGET, "brightness", "color", "temperature"),
     "HassSetPosition": (*_TARGET, "position"),
     "HassFanSetSpeed": ("name", "area", "floor", "percentage"),
@@ -105,6 +111,38 @@ INTENT_DOMAINS: Final[dict[str, frozenset[str]]] = {
         for intent in INTENT_SLOTS
         if intent.startswith(("HassMedia", "HassSetVolume"))
     },
+}
+
+_DOMAINS: Final = (
+    "binary_sensor", "button", "climate", "cover", "fan", "lawn_mower", "light", "lock", "media_player",
+    "person", "scene", "script", "sensor", "switch", "todo", "vacuum", "valve", "weather",
+)  # fmt: skip
+
+# Slots whose values are words of Home Assistant.
+SLOT_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "domain": (*_DOMAINS, EVERYTHING),
+    "device_class": (
+        "awning", "blind", "curtain", "door", "garage", "gate", "shade", "shutter", "window",
+    ),
+    "state": (
+        "on", "off", "open", "closed", "opening", "closing", "locked", "unlocked", "home", "not_home",
+    ),
+    "color": (
+        "white", "black", "red", "orange", "yellow", "green", "blue", "purple", "brown", "pink", "turquoise",
+    ),
+    "fan_mode": ("auto", "on", "off", "low", "medium", "high", "top", "middle", "focus", "diffuse"),
+    "media_class": ("artist", "album", "track", "playlist", "podcast", "movie", "tv_show"),
+}  # fmt: skip
+
+# Numbers that a request may mean without a digit: "half", "full", "dim", "warm white", "an hour and a half".
+IMPLIED_NUMBERS: Final[dict[str, tuple[int, ...]]] = {
+    "brightness": (1, 30, 50, 100),
+    "temperature": (1900, 2700, 4000, 6500),
+    "position": (0, 50, 100),
+    "percentage": (0, 50, 100),
+    "volume_level": (0, 50, 100),
+    **dict.fromkeys(("minutes", "start_minutes", "seconds", "start_seconds"), (1, 15, 30, 45)),
+    **dict.fromkeys(("hours", "start_hours"), (1,)),
 }
 
 # Numbers and the range in which they make sense; temperatures are Kelvin for lights, degrees for climate.

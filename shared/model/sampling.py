@@ -7,19 +7,22 @@ noise to log-probabilities and taking the maximum draws from the distribution (G
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from shared.model.confidence import MAX_PROBABILITY, Measure
 from shared.wire.messages import Sampling
 
 GREEDY = Sampling()
 
 
 class Draw(NamedTuple):
-    """A drawn token and the probability its stage gives to its most probable token."""
+    """A drawn token and how sure its stage is of its most probable token."""
 
     token: int
     confidence: float
@@ -43,7 +46,15 @@ def gumbel_noise(seed: int, position: int, size: int) -> Tensor:
     return torch.from_numpy(-np.log(-np.log(uniform)))
 
 
-def draw(logits: Tensor, sampling: Sampling, position: int, *, confidence_temperature: float = 1.0) -> Draw:
+def draw(
+    logits: Tensor,
+    sampling: Sampling,
+    position: int,
+    *,
+    confidence_temperature: float = 1.0,
+    allowed: Sequence[int] | None = None,
+    measure: Measure = MAX_PROBABILITY,
+) -> Draw:
     """Draw the token at `position` from one row of logits.
 
     Args:
@@ -51,19 +62,48 @@ def draw(logits: Tensor, sampling: Sampling, position: int, *, confidence_temper
         sampling: temperature, top-k, top-p and seed.
         position: position of the token to be drawn (the row's own position + 1).
         confidence_temperature: divides the logits before the confidence is taken (calibration).
+        allowed: the only ids that may be drawn, and that the confidence is about; None: all.
+        measure: what the confidence is.
 
     Returns:
-        The token, and max softmax as confidence, whatever the sampling's own temperature.
+        The token and its stage's confidence, whatever the sampling's own temperature.
     """
+    if allowed is not None:
+        ids = torch.tensor(allowed)
+        logits = torch.full_like(logits, -torch.inf).index_copy(0, ids, logits[ids])
     token = int(logits.argmax())
-    calibrated = logits / confidence_temperature
-    confidence = min(1.0, float(torch.exp(calibrated[token] - torch.logsumexp(calibrated, dim=-1))))
+    confidence = _CONFIDENCES[measure]((logits / confidence_temperature).softmax(dim=-1))
     if sampling.temperature > 0.0:
         # The maximum goes first, so that a tiny temperature overflows to minus infinity alone.
         scores = (logits.double() - logits.max()) / sampling.temperature
         kept = _keep_likely(scores, sampling)
         token = int((kept + gumbel_noise(sampling.seed, position, logits.shape[-1])).argmax())
     return Draw(token, confidence)
+
+
+def _max_probability(probabilities: Tensor) -> float:
+    return min(1.0, float(probabilities.max()))
+
+
+def _margin(probabilities: Tensor) -> float:
+    first, second = probabilities.topk(2).values
+    return max(0.0, min(1.0, float(first - second)))
+
+
+def _certainty(probabilities: Tensor) -> float:
+    """One minus the entropy's share of what it could be among the ids that are possible at all."""
+    possible = probabilities[probabilities > 0.0]
+    if len(possible) < 2:
+        return 1.0
+    entropy = float(-(possible * possible.log()).sum())
+    return max(0.0, min(1.0, 1.0 - entropy / math.log(len(probabilities))))
+
+
+_CONFIDENCES: Final[dict[Measure, Callable[[Tensor], float]]] = {
+    "max_probability": _max_probability,
+    "margin": _margin,
+    "entropy": _certainty,
+}
 
 
 def _keep_likely(scores: Tensor, sampling: Sampling) -> Tensor:

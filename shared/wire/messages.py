@@ -20,6 +20,8 @@ from shared.wire.ids import ID_PATTERN
 # Bounds of every field a peer can fill. A context of a million tokens is far past any bundle's.
 MAX_POSITION = 1 << 20
 MAX_WANTS = 1024
+# A grammar leaves a few dozen ids; one that leaves more than this is no help and is not sent.
+MAX_ALLOWED = 1024
 MAX_TEXT_CHARS = 1024
 # Prefill travels in chunks of at most 64 KB of states, so that it delays no other session's tokens
 # (design: 8 MB at once stall everyone for 16–42 ms); one row of a very wide model may be larger.
@@ -29,6 +31,7 @@ Position = Annotated[int, Meta(ge=0, le=MAX_POSITION)]
 Epoch = Annotated[int, Meta(ge=1, le=1 << 53)]
 StepNumber = Annotated[int, Meta(ge=1, le=1 << 53)]
 TokenId = Annotated[int, Meta(ge=0, le=1 << 31)]
+AllowedIds = Annotated[list[TokenId], Meta(max_length=MAX_ALLOWED)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 # What goes into a topic must not be able to leave its level.
@@ -71,6 +74,8 @@ class Step(msgspec.Struct, array_like=True, frozen=True, tag="s"):
     Attributes:
         states: `count` rows in the session's codec.
         wants: positions in `[from_position, from_position + count)`, ascending.
+        allowed: for each wanted position the ids its token may have, where a grammar leaves few; empty
+            lists, and lists that are not there, allow all.
     """
 
     epoch: Epoch
@@ -79,6 +84,7 @@ class Step(msgspec.Struct, array_like=True, frozen=True, tag="s"):
     count: Annotated[int, Meta(ge=1, le=MAX_POSITION)]
     states: Annotated[bytes, Meta(max_length=MAX_STATES_BYTES)]
     wants: Annotated[list[Position], Meta(max_length=MAX_WANTS)] = []
+    allowed: Annotated[list[AllowedIds], Meta(max_length=MAX_WANTS)] = []
 
 
 class Close(msgspec.Struct, array_like=True, frozen=True, tag="c"):

@@ -32,7 +32,7 @@ def work(name: str, start: int, values: torch.Tensor, *, number: int = 1, codec:
 
 @pytest.fixture
 def engine(tiny: Reference) -> CloudEngine:
-    return CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+    return CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
 
 
 def tokens(done) -> dict[str, tuple]:
@@ -45,7 +45,7 @@ def test_a_batch_of_sessions_gives_each_what_it_gets_alone(engine: CloudEngine, 
     works = [work(name, 0, rows(count, seed)) for seed, (name, count) in enumerate(lengths.items())]
     together = tokens(engine.run(works, 0.0))
     for each in works:
-        alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+        alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
         (token,) = tokens(alone.run([each], 0.0))[each.address.session]
         (packed,) = together[each.address.session]
         assert (token.position, token.token) == (packed.position, packed.token)
@@ -109,7 +109,7 @@ def test_a_forward_that_breaks_is_run_session_by_session_and_no_row_is_doubled(
     assert isinstance(done["breaks"].error, RuntimeError)
     assert done["good"].error is None
     follow = tokens(engine.run([work("good", 4, rows(2, 5), number=2)], 0.0))["good"]
-    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
     alone.run([work("good", 0, values)], 0.0)
     assert follow[0].token == tokens(alone.run([work("good", 4, rows(2, 5), number=2)], 0.0))["good"][0].token
 
@@ -120,7 +120,7 @@ def test_one_sessions_outlier_does_not_change_its_neighbours_int8_rows(engine: C
     together = tokens(
         engine.run([work("calm", 0, values, codec="int8"), work("wild", 0, wild, codec="int8")], 0.0)
     )
-    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size)
+    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
     (expected,) = tokens(alone.run([work("calm", 0, values, codec="int8")], 0.0))["calm"]
     assert together["calm"][0].token == expected.token
     assert together["calm"][0].confidence == pytest.approx(expected.confidence, abs=1e-5)

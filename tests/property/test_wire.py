@@ -27,7 +27,7 @@ from shared.wire.messages import (
 
 EXAMPLES = [
     Open(1, "ab" * 4, "fp16", Sampling(0.7, 40, 0.9, 123)),
-    Step(1, 2, 30, 2, b"\x01\x02" * 8, [31]),
+    Step(1, 2, 30, 2, b"\x01\x02" * 8, [31], [[7, 9, 3000]]),
     Close(3),
     Opened(1, "w-1", 0),
     Tokens(1, 2, [DrawnToken(31, 7, 0.25)], 1500, 20, 3),
@@ -38,7 +38,7 @@ EXAMPLES = [
 # What the first release writes for EXAMPLES; a build that reads these differently has changed the wire.
 GOLDEN = [
     "0195a16f01a86162616261626162a46670313694cb3fe666666666666628cb3feccccccccccccd7b",  # Open
-    "0197a17301021e02c41001020102010201020102010201020102911f",  # Step
+    "0198a17301021e02c41001020102010201020102010201020102911f91930709cd0bb8",  # Step
     "0192a16303",  # Close
     "0194a14f01a3772d3100",  # Opened
     "0197a154010291931f07cb3fd0000000000000cd05dc1403",  # Tokens
@@ -91,6 +91,13 @@ def test_another_version_is_refused_by_name(message):
 def test_golden_bytes_of_the_first_release_still_decode_and_are_still_written(message, golden):
     assert decode(message, bytes.fromhex(golden)) == message
     assert encode(message).hex() == golden
+
+
+def test_a_step_from_before_grammars_is_read_as_allowing_everything():
+    golden = "0197a17301021e02c41001020102010201020102010201020102911f"
+    step = decode_to_worker(bytes.fromhex(golden))
+    assert isinstance(step, Step)
+    assert (step.wants, step.allowed) == ([31], [])
 
 
 def test_oversized_messages_are_refused_before_they_are_decoded():

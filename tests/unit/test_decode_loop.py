@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edge_agent.decode import AskCloud, DecodeLoop, Finish, Guess, RunStage
 from edge_agent.exits import ExitPolicy
+from edge_agent.token_paths import Path, TokenPaths
 
 STOP = 99
 
@@ -86,3 +87,67 @@ def test_every_token_comes_from_exactly_one_rung_and_the_bound_holds(confidences
             assert len(loop.tokens) - before in (0, 1)
     assert len(loop.tokens) == bound
     assert steps <= 3 * bound
+
+
+def constrained(*steps: tuple[int, ...], **wishes) -> DecodeLoop:
+    return DecodeLoop(
+        3,
+        ExitPolicy((0.8, 0.8)),
+        max_new_tokens=wishes.get("max_new_tokens", 9),
+        stop_tokens=(STOP,),
+        use_cloud=wishes.get("use_cloud", True),
+        constraint=TokenPaths(_path(steps)),
+    )
+
+
+def _path(steps):
+    return [Path((token,), lambda: _path(steps[1:])) for token in steps[0]] if steps else []
+
+
+def test_forced_tokens_are_kept_with_no_stage_run_and_counted_apart():
+    loop = constrained((1, 2), (3,), (4,), (5, 6), (STOP,))
+    assert loop.next_action() == RunStage(0, (1, 2))
+    loop.on_guess(Guess(1, 0.9))
+    assert [(token.token, token.rung) for token in loop.tokens] == [
+        (1, "edge-1"),
+        (3, "forced"),
+        (4, "forced"),
+    ]
+    assert loop.next_action() == RunStage(0, (5, 6))
+    assert loop.position == 5
+    loop.on_guess(Guess(6, 0.9))
+    assert loop.next_action() == Finish("stop")
+    assert loop.stop is not None
+    assert loop.stop.rung == "forced"
+
+
+def test_an_answer_may_begin_with_forced_tokens():
+    loop = constrained((1,), (2, 3))
+    assert [token.token for token in loop.tokens] == [1]
+    assert loop.next_action() == RunStage(0, (2, 3))
+
+
+def test_the_length_limit_holds_for_forced_tokens_too():
+    loop = constrained((1, 2), (3,), (4,), max_new_tokens=2)
+    loop.on_guess(Guess(1, 0.9))
+    assert loop.next_action() == Finish("length")
+    assert len(loop.tokens) == 2
+
+
+def test_every_rung_is_told_what_is_allowed():
+    loop = constrained((1, 2), (3, 4))
+    loop.on_guess(Guess(1, 0.1))
+    assert loop.next_action() == RunStage(1, (1, 2))
+    loop.on_guess(Guess(1, 0.1))
+    assert loop.next_action() == AskCloud(2, (1, 2))
+    loop.on_cloud_token(Guess(2, 0.5))
+    assert loop.next_action() == RunStage(0, (3, 4))
+
+
+def test_a_cloud_token_that_may_not_come_here_is_no_answer():
+    loop = constrained((1, 2), (3, 4))
+    loop.on_guess(Guess(1, 0.1))
+    loop.on_guess(Guess(2, 0.1))
+    loop.on_cloud_token(Guess(7, 1.0))
+    (token,) = loop.tokens
+    assert (token.token, token.degraded) == (2, True)
