@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ops.cli_context import console, console_err
+from ops.commands import calibrate, tune
 from shared.bundles import bundle_path
 from shared.errors import ConfigError
 from shared.model.bundle import Bundle
@@ -20,6 +21,8 @@ from shared.model.manifest import CLOUD_FILE, EDGE_FILE
 app = typer.Typer(help="Bundles: a model, cut for edge and cloud.", no_args_is_help=True)
 train_app = typer.Typer(help="Train the project's own models.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+app.command("tune-exits")(tune.tune_exits)
+app.command()(calibrate.calibrate)
 
 
 @app.command()
@@ -86,8 +89,10 @@ def home(
     run: Annotated[Path, typer.Option(help="Folder of the run: data, checkpoints; goes on from it.")] = Path(
         "runs/home"
     ),
-    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, without --steps.")] = 55.0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches; equal steps give equal models.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Batches; equal steps give equal models.")] = 4_300,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Train that long, whatever the number of batches.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1000, help="Requests to generate.")] = 400_000,
     seed: Annotated[int, typer.Option(min=0, help="Of data, weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 1,
@@ -109,8 +114,8 @@ def home(
 
         train(
             run,
-            seconds=minutes * 60,
-            steps=steps,
+            seconds=None if minutes is None else minutes * 60,
+            steps=steps if minutes is None else None,
             seed=seed,
             threads=threads,
             samples=samples,

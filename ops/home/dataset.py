@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import chain, islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ops.home.sample import Sample
 from ops.home.samples import SampleMaker
+from ops.home.senses import common_words
 from ops.home.templates import Grammar
 from ops.home.tokenizer import train_tokenizer
 
@@ -21,6 +26,7 @@ MAX_TOKENS: Final = 128
 WIDTHS: Final = tuple(range(16, MAX_TOKENS + 1, 8))
 _TOKENIZER_SAMPLES: Final = 40_000
 _CHUNK: Final = 10_000
+_MAX_CHUNKS: Final = 1_000_000
 
 Ids = npt.NDArray[np.int32]
 
@@ -74,17 +80,41 @@ class Batch(msgspec.Struct):
     lengths: Ids
 
 
-def build(count: int, seed: int) -> tuple[PreTrainedTokenizerFast, Dataset]:
-    """Draw `count` training samples, learn the vocabulary from the first of them, and encode all."""
-    maker = SampleMaker(Grammar(), seed)
-    first = [maker.draw() for _ in range(min(count, _TOKENIZER_SAMPLES))]
-    tokenizer = train_tokenizer(sample.prompt + sample.answer for sample in first)
-    parts = [encode(tokenizer, first)]
-    parts.extend(
-        encode(tokenizer, [maker.draw() for _ in range(min(_CHUNK, count - start))])
-        for start in range(len(first), count, _CHUNK)
-    )
+def build(count: int, seed: int, processes: int = 1) -> tuple[PreTrainedTokenizerFast, Dataset]:
+    """Draw `count` training samples, learn the vocabulary from the first of them, and encode all.
+
+    Args:
+        count: samples.
+        seed: everything follows from it, whatever the number of processes.
+        processes: to draw with; a sample takes a core about two milliseconds.
+    """
+    chunks = [
+        (seed, number, min(_CHUNK, count - start)) for number, start in enumerate(range(0, count, _CHUNK))
+    ]
+    with _mapper(processes) as mapped:
+        drawn = iter(mapped(_draw, chunks))
+        first = list(islice(drawn, max(1, _TOKENIZER_SAMPLES // _CHUNK)))
+        texts = (sample.prompt + sample.answer for chunk in first for sample in chunk)
+        tokenizer = train_tokenizer(texts, common_words())
+        parts = [encode(tokenizer, chunk) for chunk in chain(first, drawn)]
     return tokenizer, _joined(parts)
+
+
+@contextmanager
+def _mapper(processes: int) -> Iterator[Callable[..., Iterable[list[Sample]]]]:
+    """`map`, in this process or spread over several."""
+    if processes == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield pool.map
+
+
+def _draw(chunk: tuple[int, int, int]) -> list[Sample]:
+    """A chunk's samples; each chunk has a seed of its own."""
+    seed, number, count = chunk
+    maker = SampleMaker(Grammar(), seed * _MAX_CHUNKS + number)
+    return [maker.draw() for _ in range(count)]
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> Dataset:

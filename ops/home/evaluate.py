@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import torch
@@ -13,15 +13,13 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from ops.home.bundle import open_bundle
-from ops.home.ladder import answer_together
+from ops.home.ladder import NEVER, answer_together
 from ops.home.model import ExitModel
 from ops.home.sample import Sample, is_exact, load_exam, save_exam
 from ops.home.samples import SampleMaker
 from ops.home.templates import Grammar
 
 EXAM_SEED: Final = 20_260_101
-_MAX_NEW_TOKENS: Final = 112
-_BATCH_ROWS: Final = 64
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -75,40 +73,21 @@ def exam(count: int, seed: int = EXAM_SEED) -> list[Sample]:
 
 
 def evaluate(model: ExitModel, tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]) -> Report:
-    """Let each exit alone, and the full model, answer `samples` greedily."""
+    """Let each exit alone, and the full model, answer `samples` greedily, within the grammar."""
     layers = [*model.exits, model.lm.config.num_hidden_layers]
-    return Report({layer: _marks(model.cut(layer), tokenizer, samples) for layer in layers})
+    return Report({layer: _marks(model, tokenizer, samples, layer) for layer in layers})
 
 
-def _marks(model: Any, tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample]) -> list[Mark]:
-    # Rows of like length share a batch; the marks come back in the samples' order.
-    order = sorted(range(len(samples)), key=lambda index: len(samples[index].prompt))
-    written: dict[int, str] = {}
-    for low in range(0, len(order), _BATCH_ROWS):
-        rows = order[low : low + _BATCH_ROWS]
-        texts = write_answers(model, tokenizer, [samples[row].prompt for row in rows])
-        written.update(zip(rows, texts, strict=True))
-    return [_mark(sample, written[index]) for index, sample in enumerate(samples)]
+def _marks(
+    model: ExitModel, tokenizer: PreTrainedTokenizerFast, samples: Sequence[Sample], alone: int
+) -> list[Mark]:
+    passed_by = {layer: NEVER for layer in model.exits if layer < alone}
+    texts = answer_together(model, tokenizer, samples, passed_by).texts
+    return [_mark(sample, text) for sample, text in zip(samples, texts, strict=True)]
 
 
 def _mark(sample: Sample, written: str) -> Mark:
     return Mark(sample.category, sample.request, sample.answer, written, is_exact(sample.answer, written))
-
-
-def write_answers(model: Any, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> list[str]:
-    """What `model`, as `ExitModel.cut` gives it, writes greedily after each prompt."""
-    inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
-    with torch.inference_mode():
-        ids = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            max_new_tokens=_MAX_NEW_TOKENS,
-            do_sample=False,
-        )
-    texts: list[str] = tokenizer.batch_decode(
-        ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-    )
-    return texts
 
 
 def _title(layer: int, full: int) -> str:

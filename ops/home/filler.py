@@ -9,7 +9,7 @@ import msgspec
 from hassil.expression import ListReference
 
 from edge_agent.home.home import Area, Entity, Home
-from edge_agent.home.vocabulary import DOMAIN_WORDS
+from edge_agent.home.vocabulary import DOMAIN_WORDS, EVERYTHING, SWITCHABLE
 from edge_agent.home.words import normalise
 from ops.home.listener import forms
 from ops.home.names import Names
@@ -20,6 +20,7 @@ from ops.home.values import FREE_TEXT, NUMBERS, in_words
 KIND_WORDS: Final = {
     "vacuum": ("vacuum", "hoover", "vacuum cleaner", "robot vacuum"),
     "lock": ("door", "lock", "door"),
+    "lawn_mower": ("mower", "lawn mower", "lawnmower", "mower"),
 }
 
 
@@ -66,9 +67,11 @@ class Filler:
         if block.here and "area" not in template.lists:
             draft.slots["area"] = self._here()
         filling = _Filling(self, block, template, given or {}, draft)
-        if block.ours and block.domains and "name" not in template.lists:
+        if block.ours and block.domains and not template.lists & {"name", "other_name", "other_area"}:
             filling.sole_entity()
         draft.text = self._grammar.say(template, self._rng, filling.words)
+        if any(words not in draft.text for words in (given or {}).values()):
+            raise Reject  # an alternative of the template did without them
         return draft
 
     def _here(self) -> str:
@@ -85,12 +88,19 @@ class Filler:
         name, area = normalise(entity.name), normalise(entity.area or "")
         if with_place and area and area in name:
             raise Reject
-        in_its_room = area and self._home.area == entity.area and name.startswith(area + " ")
-        if in_its_room and self._rng.random() < 0.35:
-            return self._short(name.removeprefix(area + " "))
+        if area and name.startswith(area + " "):
+            short = name.removeprefix(area + " ")
+            share = 0.35 if self._home.area == entity.area else 0.12 if self._is_unique(short) else 0.0
+            if self._rng.random() < share:
+                return self._short(short)
         if entity.aliases and self._rng.random() < 0.5:
             return normalise(self._rng.choice(entity.aliases))
         return name
+
+    def _is_unique(self, short: str) -> bool:
+        """Whether one thing alone in the home ends in `short`: then it needs no room."""
+        endings = [form for entity in self._home.entities for form in forms(entity) if form.endswith(short)]
+        return len(endings) == 1
 
     def _short(self, short: str) -> str:
         if short in DOMAIN_WORDS or any(short in forms(other) for other in self._home.entities):
@@ -99,10 +109,37 @@ class Filler:
 
     def area_of(self, entity: Entity) -> Area:
         """Where `entity` is."""
-        found = next((area for area in self._home.areas if area.name == entity.area), None)
+        return self.area_named(entity.area)
+
+    def area_named(self, name: str | None) -> Area:
+        """The area of that name."""
+        found = next((area for area in self._home.areas if area.name == name), None)
         if found is None:
             raise Reject
         return found
+
+    def things_in(self, slots: dict[str, Any]) -> list[Entity]:
+        """The things of the slots' kind and place, as far as these are filled."""
+        domain = slots.get("domain")
+        return [
+            entity
+            for entity in self._home.entities
+            if (entity.domain in SWITCHABLE if domain in (None, EVERYTHING) else entity.domain == domain)
+            and slots.get("area") in (None, entity.area)
+            and slots.get("floor") in (None, self._home.floor_of(entity.area))
+        ]
+
+    def choose(self, names: list[str]) -> str:
+        """One of `names`."""
+        return self._rng.choice(names)
+
+    def floor_of(self, entity: Entity) -> tuple[str, str]:
+        """The floor of a thing and how it is called."""
+        name = self._home.floor_of(entity.area)
+        found = next((floor for floor in self._home.floors if floor.name == name), None)
+        if found is None:
+            raise Reject
+        return found.name, self.called(found.name, found.aliases, 0.6)
 
     def area_with(self, domain: str | None) -> Area:
         """An area, mostly one that has things of `domain`: a model must not depend on it."""
@@ -179,6 +216,10 @@ class _Filling:
             case "floor":
                 self._draft.slots[slot], spoken = self._floor()
                 return self._floor_phrase(spoken)
+            case "other_name":
+                return self._other_name()
+            case "other_area":
+                return self._other_area()
             case "kind":
                 return self._filler.kind_word(self._block.domains[0])
         self._draft.slots[slot], spoken = self._filler.value(name, self._draft)
@@ -212,7 +253,27 @@ class _Filling:
     def _floor(self) -> tuple[str, str]:
         if "name" in self._template.lists:
             raise Reject
-        return self._filler.floor()
+        entity = self._draft.entity
+        return self._filler.floor() if entity is None else self._filler.floor_of(entity)
+
+    def _other_name(self) -> str:
+        """The thing that is left alone; there must be more of its kind in the place."""
+        things = self._filler.things_in(self._draft.slots)
+        if len(things) < 2:
+            raise Reject
+        entity = self._filler.pick(things)
+        self._draft.entity = entity
+        self._draft.slots["except_name"] = entity.name
+        return self._filler.name_of(entity, with_place=bool({"area", "floor"} & self._template.lists))
+
+    def _other_area(self) -> str:
+        """The room that is left alone; another must have such things too."""
+        areas = {entity.area for entity in self._filler.things_in(self._draft.slots) if entity.area}
+        if len(areas) < 2:
+            raise Reject
+        area = self._filler.area_named(self._filler.choose(sorted(areas)))
+        self._draft.slots["except_area"] = area.name
+        return self._filler.called(area.name, area.aliases, 0.5)
 
     def _floor_phrase(self, spoken: str) -> str:
         """Our own templates take a floor as an adverb: "lights upstairs", "lights on the top floor"."""

@@ -131,6 +131,8 @@ def _case(rng: random.Random, name: str) -> str:
 
 
 def _device_class(domain: str, thing: str) -> str | None:
+    if domain == "binary_sensor":
+        return next((kind for kind in ("window", "door") if kind in thing), None)
     if domain != "cover":
         return None
     return next((kind for word, kind in _COVER_CLASSES if word in thing), "blind")

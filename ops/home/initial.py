@@ -34,6 +34,14 @@ _COPY_GAIN: Final = 6.0
 _INDUCTION_LAYERS: Final = (1, 3, 4)  # counted from 0
 
 
+def lay_out_senses(sense_map: Tensor) -> None:
+    """`(dimensions, hidden_size)`: directions of their own for each dimension, as long as an embedding."""
+    with torch.no_grad():
+        plain = torch.empty(sense_map.shape[1] - 1 - _NOTES, sense_map.shape[0])
+        torch.nn.init.orthogonal_(plain)
+        sense_map[:, 1:-_NOTES] = plain.T * _EMBEDDING_SCALE * plain.shape[0] ** 0.5
+
+
 def lay_out_copying(model: LlamaForCausalLM) -> None:
     """Overwrite a fresh model's weights with the circuit described above; needs 32 wide heads."""
     core: Any = model.model

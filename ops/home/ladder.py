@@ -1,8 +1,8 @@
-"""How the exits answer together: each token from the first exit that is sure of it.
+"""How the exits answer, together or each alone: each token from the first exit that is sure of it.
 
 Keys and values of skipped layers are always caught up exactly before they are used, so what the
 installation writes is what a whole forward writes when every token is taken from the right rung. That
-makes thresholds cheap to try, without edge, broker or worker.
+makes thresholds cheap to try, without edge, broker or worker. The grammar is the installation's own.
 """
 
 from __future__ import annotations
@@ -15,23 +15,52 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from edge_agent.home.grammar import ActionGrammar
+from edge_agent.home.shortlist import Shortlister
+from edge_agent.token_paths import TokenPaths
 from ops.home.model import ExitModel
 from ops.home.sample import Sample, is_exact
 
-_MAX_NEW_TOKENS = 96
+_MAX_NEW_TOKENS = 112
 _BATCH_ROWS = 48
+NEVER = 2.0  # a threshold that no confidence passes
 
 
 class Joint(msgspec.Struct, frozen=True):
     """What an exam looks like at given thresholds.
 
     Attributes:
+        texts: what was written, in the samples' order.
         exact: share of exact actions.
-        rungs: layer → share of tokens that it answered.
+        rungs: layer → share of the decided tokens that it answered; forced tokens are not counted.
     """
 
+    texts: list[str]
     exact: float
     rungs: dict[int, float]
+
+
+class _Row(msgspec.Struct):
+    """One answer being written."""
+
+    index: int
+    prompt: int  # tokens
+    ids: list[int]
+    paths: TokenPaths
+
+    def force(self, eos: int) -> bool:
+        """Take what the grammar leaves no choice about; whether a choice is left."""
+        while True:
+            if self.ids[-1] == eos or len(self.ids) >= self.prompt + _MAX_NEW_TOKENS:
+                return False
+            allowed = self.paths.allowed()
+            if len(allowed) != 1:
+                return True
+            self.take(allowed[0])
+
+    def take(self, token: int) -> None:
+        self.ids.append(token)
+        self.paths.accept(token)
 
 
 def answer_together(
@@ -48,51 +77,58 @@ def answer_together(
         samples: the exam.
         thresholds: exit layer → least confidence (largest probability) that stays there.
     """
-    order = sorted(samples, key=lambda sample: len(sample.prompt))
-    exact = 0
+    grammar = ActionGrammar(
+        lambda text: tokenizer.encode(text, add_special_tokens=False), [int(tokenizer.eos_token_id)]
+    )
+    rows = [_row(grammar, tokenizer, index, sample) for index, sample in enumerate(samples)]
+    rows.sort(key=lambda row: row.prompt)
     taken: Counter[int] = Counter()
-    for low in range(0, len(order), _BATCH_ROWS):
-        batch = order[low : low + _BATCH_ROWS]
-        texts = _write(model, tokenizer, [sample.prompt for sample in batch], thresholds, taken)
-        exact += sum(is_exact(sample.answer, text) for sample, text in zip(batch, texts, strict=True))
+    for low in range(0, len(rows), _BATCH_ROWS):
+        _write(model, tokenizer, rows[low : low + _BATCH_ROWS], thresholds, taken)
+    texts = [""] * len(rows)
+    for row in rows:
+        texts[row.index] = str(tokenizer.decode(row.ids[row.prompt :], skip_special_tokens=True))
+    exact = sum(is_exact(sample.answer, text) for sample, text in zip(samples, texts, strict=True))
     tokens = max(1, taken.total())
-    return Joint(exact / max(1, len(samples)), {layer: taken[layer] / tokens for layer in sorted(taken)})
+    shares = {layer: taken[layer] / tokens for layer in sorted(taken)}
+    return Joint(texts, exact / max(1, len(samples)), shares)
+
+
+def _row(grammar: ActionGrammar, tokenizer: PreTrainedTokenizerFast, index: int, sample: Sample) -> _Row:
+    ids = list(tokenizer.encode(sample.prompt, add_special_tokens=False))
+    shortlist = Shortlister(sample.home).pick(sample.request)
+    return _Row(index, len(ids), ids, grammar.constraint(sample.request, shortlist))
 
 
 def _write(
     model: ExitModel,
     tokenizer: PreTrainedTokenizerFast,
-    prompts: list[str],
+    rows: list[_Row],
     thresholds: dict[int, float],
     taken: Counter[int],
-) -> list[str]:
-    encoded = tokenizer(prompts)["input_ids"]
-    lengths = torch.tensor([len(row) for row in encoded])
-    ids = torch.full((len(encoded), int(lengths.max()) + _MAX_NEW_TOKENS), int(tokenizer.pad_token_id or 0))
-    for line, row in enumerate(encoded):
-        ids[line, : len(row)] = torch.tensor(row)
-    starts, open_rows = lengths.clone(), torch.arange(len(encoded))
-    while len(open_rows) and int(lengths[open_rows].max()) < ids.shape[1]:
-        tokens, rungs = _next(model, ids[open_rows], lengths[open_rows], thresholds)
+) -> None:
+    eos = int(tokenizer.eos_token_id)
+    while rows := [row for row in rows if row.force(eos)]:
+        tokens, rungs = _next(model, rows, thresholds)
         taken.update(rungs.tolist())
-        ids[open_rows, lengths[open_rows]] = tokens
-        lengths[open_rows] += 1
-        open_rows = open_rows[tokens != tokenizer.eos_token_id]
-    spans = zip(ids, starts.tolist(), lengths.tolist(), strict=True)
-    return [str(tokenizer.decode(row[first:last], skip_special_tokens=True)) for row, first, last in spans]
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            row.take(token)
 
 
-def _next(
-    model: ExitModel, ids: Tensor, lengths: Tensor, thresholds: dict[int, float]
-) -> tuple[Tensor, Tensor]:
+@torch.inference_mode()
+def _next(model: ExitModel, rows: list[_Row], thresholds: dict[int, float]) -> tuple[Tensor, Tensor]:
     """The next token of each row and the layer it comes from."""
-    with torch.inference_mode():
-        states = model.hidden(ids[:, : int(lengths.max())])
-        rows = torch.arange(len(ids))
-        tokens = torch.zeros(len(ids), dtype=torch.int64)
-        rungs = torch.zeros(len(ids), dtype=torch.int64)
-        for layer, normed in states.items():
-            confidence, guess = model.logits(normed[rows, lengths - 1]).softmax(-1).max(-1)
-            takes = (rungs == 0) & (confidence >= thresholds.get(layer, 0.0))
-            tokens[takes], rungs[takes] = guess[takes], layer
+    lengths = torch.tensor([len(row.ids) for row in rows])
+    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
+    barred = torch.full((len(rows), model.lm.config.vocab_size), -torch.inf)
+    for line, row in enumerate(rows):
+        ids[line, : len(row.ids)] = torch.tensor(row.ids)
+        barred[line, row.paths.allowed()] = 0.0
+    places = torch.arange(len(rows))
+    tokens, rungs = torch.zeros_like(lengths), torch.zeros_like(lengths)
+    for layer, normed in model.hidden(ids).items():
+        scores = model.logits(normed[places, lengths - 1]).float() + barred
+        confidence, guess = scores.softmax(-1).max(-1)
+        takes = (rungs == 0) & (confidence >= thresholds.get(layer, 0.0))
+        tokens[takes], rungs[takes] = guess[takes], layer
     return tokens, rungs

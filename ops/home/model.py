@@ -8,15 +8,23 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 EXITS: Final = (2, 4)
-# Of the loss: the deeper an exit, the more it can promise.
-EXIT_WEIGHTS: Final = {2: 0.3, 4: 0.5}
+# Of the loss, at a run's beginning and at its end. Exits that weigh much at first shape the early layers for
+# answering; later they leave the room to the full model (docs/adr/0012).
+EXIT_WEIGHTS: Final = {2: (1.0, 0.2), 4: (1.0, 0.4)}
+
+
+def exit_weight(layer: int, share: float) -> float:
+    """The weight of a layer's loss when `share` of the run is done; the full model's is always 1."""
+    first, last = EXIT_WEIGHTS.get(layer, (1.0, 1.0))
+    return first + (last - first) * share
 
 
 def home_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """About 4.4 M parameters: what one CPU core can train in an hour and 12 MB can hold."""
+    """About 6 M parameters: what one CPU core can train in an hour and a half and 16 MB can hold."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
@@ -72,13 +80,23 @@ AttentionInterface.register("home_causal", causal_attention)
 class ExitModel(nn.Module):
     """A causal LM with a norm of its own at each exit layer; all heads share the LM head.
 
+    While it is trained, a token's embedding is a vector of its own plus a learned projection of what
+    the word means (`senses.py`): a word that training seldom or never shows is moved along with those
+    it resembles. Saved, the sum is the embedding.
+
     Args:
         config: a Llama configuration with tied embeddings.
         exits: exit `n` reads what layer `n` (counted from 1) puts out.
+        senses: `(vocabulary, dimensions)` word vectors; None for a finished model.
     """
 
-    def __init__(self, config: LlamaConfig, exits: tuple[int, ...] = EXITS) -> None:
+    def __init__(
+        self, config: LlamaConfig, exits: tuple[int, ...] = EXITS, senses: Tensor | None = None
+    ) -> None:
         super().__init__()
+        self.register_buffer("senses", senses, persistent=False)
+        width = 0 if senses is None else senses.shape[1]
+        self.sense_map = nn.Parameter(torch.zeros(width, config.hidden_size))
         self.lm = LlamaForCausalLM(config)
         self.lm.set_attn_implementation("home_causal")
         self.exits = exits
@@ -96,7 +114,7 @@ class ExitModel(nn.Module):
             exit layer → `(rows, width, hidden_size)`; the last layer's states under its own number.
         """
         core = self.lm.model
-        states = core.embed_tokens(ids)
+        states = embedding(ids, self.embeddings())
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         rotary = core.rotary_emb(states, positions)
         out: dict[int, Tensor] = {}
@@ -107,10 +125,20 @@ class ExitModel(nn.Module):
         out[len(core.layers)] = core.norm(states)
         return out
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return int(self.lm.config.vocab_size)
+
+    def embeddings(self) -> Tensor:
+        """`(vocabulary, hidden_size)`, the LM head's too."""
+        own: Tensor = self.lm.model.embed_tokens.weight
+        senses = self.get_buffer("senses") if self.sense_map.shape[0] else None
+        return own if senses is None else own + senses @ self.sense_map
+
     def logits(self, states: Tensor) -> Tensor:
         """`(..., hidden_size)` normed states → `(..., vocabulary)` logits."""
-        logits: Tensor = self.lm.lm_head(states)
-        return logits
+        return linear(states, self.embeddings())
 
     def cut(self, layer: int) -> Any:
         """The model that ends at `layer`: that exit alone, or the full model; weights are copies.
@@ -120,7 +148,7 @@ class ExitModel(nn.Module):
         """
         config = LlamaConfig(**{**self.lm.config.to_dict(), "num_hidden_layers": layer})
         cut: Any = LlamaForCausalLM(config)
-        kept = {name: value for name, value in self.lm.state_dict().items() if name in cut.state_dict()}
+        kept = {name: value for name, value in self._folded().items() if name in cut.state_dict()}
         cut.load_state_dict(kept)
         if layer in self.exits:
             cut.model.norm.weight.data = self.norms[str(layer)].get_parameter("weight").detach().clone()
@@ -129,7 +157,7 @@ class ExitModel(nn.Module):
     def save(self, out: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         """Write a Hugging Face checkpoint in bf16 with `exits.safetensors` beside it."""
         saved: Any = LlamaForCausalLM(self.lm.config)
-        saved.load_state_dict(self.lm.state_dict())
+        saved.load_state_dict(self._folded())
         saved.to(torch.bfloat16).save_pretrained(out)
         tokenizer.save_pretrained(out)
         norms = {
@@ -149,6 +177,12 @@ class ExitModel(nn.Module):
         for layer, norm in model._norms():
             norm.weight.data = norms[f"exit.{layer}.norm.weight"].float()
         return model.eval()
+
+    def _folded(self) -> dict[str, Tensor]:
+        """The language model's weights, with what words mean added to their embeddings."""
+        weights: dict[str, Tensor] = dict(self.lm.state_dict())
+        matrix = self.embeddings().detach().clone()
+        return weights | dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), matrix)
 
     def _norms(self) -> list[tuple[int, nn.RMSNorm]]:
         return [(int(layer), norm) for layer, norm in self.norms.items() if isinstance(norm, nn.RMSNorm)]

@@ -12,9 +12,12 @@ import yaml
 
 
 class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One side's words: what areas, people and things are called, and free text said about them."""
+    """One side's words: what areas, people and things are called, and what is said around requests."""
 
     invented: float  # share of names that no list holds
+    before: tuple[str, ...]  # politeness in front of a command
+    before_question: tuple[str, ...]  # in front of anything
+    after: tuple[str, ...]
     areas: tuple[str, ...]
     people: tuple[str, ...]
     adjectives: tuple[str, ...]

@@ -5,24 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-_BEFORE: Final = (
-    "please", "can you", "could you", "would you", "can you please", "hey", "okay", "ok",
-    "i'd like you to", "i want you to", "um", "uh", "so", "would you mind", "go ahead and",
-    "i would like to", "quickly", "hey there", "now", "well", "just", "could you please", "excuse me",
-    "alright", "would you kindly", "if you don't mind", "do me a favor and", "be so good and",
-    "i'd be glad if you", "computer", "assistant", "home assistant", "hey computer", "look", "oh", "and",
-    "then", "sorry", "i need to", "you should", "let's", "be nice and", "i need you to please",
-    "would you be able to", "kindly", "my friend",
-)  # fmt: skip
-_INTERJECTIONS: Final = ("hey", "okay", "um", "uh", "so", "well", "excuse me", "listen", "hmm", "tell me")
-_AFTER: Final = (
-    "please", "for me", "now", "right now", "thanks", "thank you", "would you", "okay", "if you can",
-    "will you", "real quick", "again", "immediately", "mate", "pronto", "as soon as possible",
-    "when you have time", "whenever you can", "buddy", "cool", "my friend", "if possible", "in a moment",
-    "good", "alright", "yeah", "if you would", "sir",
-)  # fmt: skip
-_HELD_OUT_BEFORE: Final = ("would you be so kind and", "hello there", "be a dear and", "i need you to", "yo")
-_HELD_OUT_AFTER: Final = ("if you please", "asap", "when you can", "cheers")
+from ops.home.names import Names
 
 # What recognisers write instead.
 _MISHEARD: Final = {
@@ -34,13 +17,12 @@ _MISHEARD: Final = {
 }  # fmt: skip
 
 
-def polite(text: str, rng: random.Random, *, held_out: bool = False, question: bool = False) -> str:
+def polite(text: str, rng: random.Random, names: Names, *, question: bool = False) -> str:
     """`text` with words before or after it that change nothing; a `question` takes only interjections."""
-    before, after = (_HELD_OUT_BEFORE, _HELD_OUT_AFTER) if held_out else (_BEFORE, _AFTER)
-    if rng.random() < 0.22:
-        text = f"{rng.choice(_INTERJECTIONS if question else before)} {text}"
+    if rng.random() < 0.24:
+        text = f"{rng.choice(names.before_question if question else names.before)} {text}"
     if rng.random() < (0.06 if question else 0.16):
-        text = f"{text} {rng.choice(after)}"
+        text = f"{text} {rng.choice(names.after)}"
     return text
 
 

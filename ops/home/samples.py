@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +27,8 @@ WEIGHTS: Final[dict[str, float]] = {
     "brightness": 7, "color": 4, "climate_set": 6, "climate_get": 2.5, "cover": 7, "cover_position": 3,
     "lock": 5, "media": 5.5, "volume": 5, "scene_script": 4, "button": 1, "vacuum": 5, "mower": 1,
     "state": 8.5, "timer": 6, "timer_control": 3, "list": 6, "weather_time": 4, "broadcast": 1.5,
-    "fan_speed": 2, "multi": 10, "missing_entity": 6, "missing_area": 4, "chatter": 6,
+    "fan_speed": 2, "multi": 11, "missing_entity": 6, "missing_area": 4, "chatter": 7, "climate_indirect": 4,
+    "everything": 2.5, "except": 4,
 }  # fmt: skip
 
 # Requests that demos ask; held back word for word so that a demo is no recital.
@@ -40,7 +42,17 @@ _DEMO_REQUESTS: Final = frozenset({
 _JOINERS: Final = (" and ", " and ", " and ", " then ", " and then ", " and also ", " plus ")
 # "Could you please what time is it" is nobody's English.
 _QUESTIONS: Final = frozenset(
-    {"state", "climate_get", "weather_time", "light_indirect", "chatter", "missing_area"}
+    {
+        "state",
+        "climate_get",
+        "weather_time",
+        "light_indirect",
+        "climate_indirect",
+        "chatter",
+        "missing_area",
+        "list",
+        "except",
+    }
 )
 _JOINABLE: Final = (
     "on_off_name", "on_off_area", "on_off_floor", "brightness", "climate_set", "cover", "lock", "media",
@@ -53,6 +65,8 @@ _LACKING_THINGS: Final = (
 _LACKING_PLACES: Final = (
     "on_off_area", "light_indirect", "brightness", "climate_set", "cover", "climate_get", "on_off_floor",
 )  # fmt: skip
+
+_REPORTED: Final = {"open": "on", "closed": "off", "on": "on", "off": "off"}
 
 # A home is asked so many things before the next one is built, which costs as much as a dozen samples.
 _REQUESTS_PER_HOME: Final = 12
@@ -118,8 +132,8 @@ class SampleMaker:
 
     def _sample(self, category: str) -> Sample:
         said = self._special[category]() if category in self._special else self._single(category)
-        request = polite(said.text, self._rng, held_out=self._held_out, question=category in _QUESTIONS)
-        if said.plain and self._rng.random() < 0.1:
+        request = polite(said.text, self._rng, self._names, question=category in _QUESTIONS)
+        if said.plain and self._rng.random() < 0.12:
             request = garble(request, self._rng)
         request = " ".join(request.split())
         if normalise(request) in _DEMO_REQUESTS or len(request) > _MAX_REQUEST_CHARS:
@@ -132,7 +146,10 @@ class SampleMaker:
         return sample
 
     def _chatter(self) -> _Said:
-        return _Said(self._grammar.chatter(self._rng, self._held_out), {"error": "not_a_command"})
+        text = self._grammar.chatter(self._rng, self._held_out)
+        if self._listener.named(text):  # "good night" is a command where a script is called so
+            raise Reject
+        return _Said(text, {"error": "not_a_command"})
 
     def _single(self, category: str) -> _Said:
         block, template = self._pick(category)
@@ -142,7 +159,20 @@ class SampleMaker:
             draft.text, draft.entity, domain
         ):
             raise Reject
-        return _Said(draft.text, {"intent": block.intent, "slots": draft.slots}, not draft.free_text)
+        slots = self._reported(draft.slots) if block.intent == "HassGetState" else draft.slots
+        return _Said(draft.text, {"intent": block.intent, "slots": slots}, not draft.free_text)
+
+    def _reported(self, slots: dict[str, Any]) -> dict[str, Any]:
+        """Windows and doors that a home can't move but only watch are binary sensors: on is open."""
+        kind, state = slots.get("device_class"), slots.get("state")
+        if kind not in ("window", "door") or state not in _REPORTED:
+            return slots
+        owners = {entity.domain for entity in self._home.entities if entity.device_class == kind}
+        if owners == {"binary_sensor"}:
+            return {**slots, "domain": "binary_sensor", "state": _REPORTED[state]}
+        if slots["domain"] not in owners:
+            raise Reject
+        return slots
 
     def _multi(self) -> _Said:
         if self._rng.random() < 0.45:
@@ -163,7 +193,8 @@ class SampleMaker:
         if slot is None or {"name", "area"} <= template.lists:
             raise Reject
         first, second = self._filler.draft(block, template), self._filler.draft(block, template)
-        if first.slots[slot] == second.slots[slot]:
+        named = {draft.slots.get(slot) for draft in (first, second)}
+        if len(named) < 2 or None in named:  # an alternative of the template may do without
             raise Reject
         article = self._rng.choice(("the ", "", "the ")) if slot == "name" else ""
         both = f"{_spoken(first, slot)} and {article}{_spoken(second, slot)}"
@@ -210,7 +241,10 @@ class SampleMaker:
         return _Said(draft.text, {"error": "no_such_area"})
 
     def _pick(self, category: str) -> tuple[Block, Template]:
-        block = self._rng.choice(self._blocks[category])
+        blocks = self._blocks[category]
+        # A block with many ways to say a thing comes up more often, but not so often that others vanish.
+        weights = [math.sqrt(len(block.templates(self._held_out))) for block in blocks]
+        block = self._rng.choices(blocks, weights)[0]
         return block, self._rng.choice(block.templates(self._held_out))
 
     def _strange_thing(self, domain: str) -> str:

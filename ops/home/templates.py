@@ -23,9 +23,10 @@ from hassil.intents import IntentData, Intents, TextSlotList
 from hassil.parse_expression import parse_sentence
 from home_assistant_intents import get_intents
 
-_HERE: Final = Path(__file__).parent
-# One package template in so many is kept from training, as long as its block keeps another.
-_HELD_OUT_EVERY: Final = 6
+_PHRASES: Final = Path(__file__).parent / "phrases"
+_CHATTER: Final = _PHRASES / "chatter.yaml"
+# One template in so many is kept from training, as long as its block keeps another.
+_HELD_OUT_EVERY: Final = 7
 # hassil's greetings are chatter to us; the other two need what our homes do not describe.
 _SKIPPED_INTENTS: Final = frozenset({"HassRespond"})
 
@@ -66,8 +67,7 @@ class Grammar:
             raise RuntimeError("home-assistant-intents has no English data; reinstall it")
         self._intents = Intents.from_dict(raw)
         self.blocks = [*self._package_blocks(), *self._our_blocks()]
-        chatter = yaml.safe_load((_HERE / "chatter.yaml").read_text(encoding="utf-8"))
-        self._chatter = {side: [self._template(text) for text in chatter[side]] for side in chatter}
+        self._chatter = _sides([self._template(text) for text in _read(_CHATTER)["sentences"]])
 
     def say(self, template: Template, rng: random.Random, fill: Fill) -> str:
         """One random sentence of `template`; `fill` gives the words for each list."""
@@ -75,7 +75,7 @@ class Grammar:
 
     def chatter(self, rng: random.Random, held_out: bool) -> str:
         """One random sentence that is no command."""
-        template = rng.choice(self._chatter["held_out" if held_out else "train"])
+        template = rng.choice(self._chatter[held_out])
         return self.say(template, rng, lambda reference: reference.list_name)
 
     def list_values(self, name: str) -> list[tuple[Expression, Any]]:
@@ -119,9 +119,7 @@ class Grammar:
 
     def _package_block(self, intent: str, data: IntentData) -> Block:
         templates = [self._template(text) for text in data.sentence_texts]
-        held_out = [item for item in templates if zlib.crc32(item.text.encode()) % _HELD_OUT_EVERY == 0]
-        if len(held_out) == len(templates):
-            held_out = []
+        train, held_out = _sides(templates)
         domain = (data.requires_context or {}).get("domain", ())
         slots = dict(data.slots)
         lists = frozenset().union(*(item.lists for item in templates))
@@ -132,12 +130,14 @@ class Grammar:
             domains=(domain,) if isinstance(domain, str) else tuple(domain),
             here="area" in (data.requires_context or {}),
             ours=False,
-            train=tuple(item for item in templates if item not in held_out),
-            held_out=tuple(held_out),
+            train=train,
+            held_out=held_out,
         )
 
     def _our_blocks(self) -> Iterator[Block]:
-        for entry in yaml.safe_load((_HERE / "phrases.yaml").read_text(encoding="utf-8")):
+        files = sorted(path for path in _PHRASES.glob("*.yaml") if path != _CHATTER)
+        for entry in (entry for path in files for entry in _read(path)):
+            train, held_out = _sides([self._template(text) for text in entry["sentences"]])
             yield Block(
                 intent=entry["intent"],
                 category=entry["category"],
@@ -145,14 +145,26 @@ class Grammar:
                 domains=tuple(entry.get("domain", ())),
                 here=entry.get("here", False),
                 ours=True,
-                train=tuple(map(self._template, entry["train"])),
-                held_out=tuple(map(self._template, entry.get("held_out", ()))),
+                train=train,
+                held_out=held_out,
             )
 
     def _template(self, text: str) -> Template:
         expression = parse_sentence(text).expression
         lists = Sequence(items=[expression]).list_names(self._intents.expansion_rules)
         return Template(text, expression, frozenset(lists))
+
+
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _sides(templates: list[Template]) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+    """Training's templates and the exam's; the wording alone decides, so that additions move nothing."""
+    held_out = tuple(item for item in templates if zlib.crc32(item.text.encode()) % _HELD_OUT_EVERY == 0)
+    if len(held_out) == len(templates):
+        return tuple(templates), ()
+    return tuple(item for item in templates if item not in held_out), held_out
 
 
 _CATEGORIES: Final = {

@@ -8,6 +8,7 @@ moment and goes on from its last checkpoint when started again.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any, Final
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from ops.home.dataset import Batch, Dataset, batches, build
-from ops.home.initial import lay_out_copying
-from ops.home.model import EXIT_WEIGHTS, ExitModel, home_config
+from ops.home.initial import lay_out_copying, lay_out_senses
+from ops.home.model import ExitModel, exit_weight, home_config
+from ops.home.senses import token_senses
 from shared.errors import ConfigError
 
 _DATA: Final = "data.npz"
@@ -36,6 +38,8 @@ _MATRIX_RATE: Final = 4e-3
 _OTHER_RATE: Final = 1.5e-3
 _WEIGHT_DECAY: Final = 0.05
 _CLIP: Final = 1.0
+_CHANCE_RIVALS: Final = 400
+_MAX_STEPS: Final = 10_000_000
 _LINES_WEIGHT: Final = 0.2  # of the home's lines in the loss, beside the answer's 1
 
 
@@ -114,7 +118,7 @@ def _prepare(plan: Plan, out: Path) -> tuple[PreTrainedTokenizerFast, Dataset]:
     """The run's data: made once, then read."""
     if (out / _DATA).exists() and (out / "tokenizer.json").exists():
         return PreTrainedTokenizerFast.from_pretrained(out), Dataset.load(out / _DATA)
-    tokenizer, data = build(plan.samples, plan.seed)
+    tokenizer, data = build(plan.samples, plan.seed, processes=os.cpu_count() or 1)
     tokenizer.save_pretrained(out)
     data.save(out / _DATA)
     return tokenizer, data
@@ -134,8 +138,9 @@ class Run:
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.tokenizer = tokenizer
-        self.model = ExitModel(home_config(tokenizer))
+        self.model = ExitModel(home_config(tokenizer), senses=token_senses(tokenizer))
         lay_out_copying(self.model.lm)
+        lay_out_senses(self.model.sense_map)
         self._out = out
         self._data = data
         self._optimizers = _optimizers(self.model)
@@ -182,14 +187,14 @@ class Run:
         return batches(self._data, self.plan.batch_tokens, self.plan.seed, pad, skip=self._step)
 
     def _learn(self, batch: Batch) -> dict[int, Tensor]:
-        rate = _rate(self._step, self.plan.share(self._step, self._elapsed_s))
+        share = self.plan.share(self._step, self._elapsed_s)
+        rate = _rate(self._step, share)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
-        losses = weighted_losses(self.model, batch)
-        total = torch.stack(
-            [EXIT_WEIGHTS.get(layer, 1.0) * loss for layer, (loss, _) in losses.items()]
-        ).sum()
+        chance = torch.Generator().manual_seed(self.plan.seed * _MAX_STEPS + self._step)
+        losses = weighted_losses(self.model, batch, chance)
+        total = torch.stack([exit_weight(layer, share) * loss for layer, (loss, _) in losses.items()]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         for optimizer in self._optimizers:
@@ -224,7 +229,9 @@ class Run:
         fresh.replace(self._out / _CHECKPOINT)
 
 
-def weighted_losses(model: ExitModel, batch: Batch) -> dict[int, tuple[Tensor, Tensor]]:
+def weighted_losses(
+    model: ExitModel, batch: Batch, chance: torch.Generator
+) -> dict[int, tuple[Tensor, Tensor]]:
     """By exit layer: what to minimise, and the mean cross-entropy of the answers' tokens alone.
 
     The home's lines mostly repeat words of the request. Learning them a little teaches copying, which
@@ -237,11 +244,12 @@ def weighted_losses(model: ExitModel, batch: Batch) -> dict[int, tuple[Tensor, T
     )
     answers = (places >= torch.from_numpy(batch.answers)[:, None] - 1).expand_as(ids)[learned]
     weights = torch.where(answers, 1.0, _LINES_WEIGHT)
-    targets = torch.roll(ids, -1, 1)[learned]
+    targets, rivals = _rivals(torch.roll(ids, -1, 1)[learned], ids, model.vocabulary, chance)
     with torch.autocast("cpu", torch.bfloat16):
         states = model.hidden(ids)
+        head = model.embeddings()[rivals]
         each = {
-            layer: cross_entropy(model.logits(normed[learned]).float(), targets, reduction="none")
+            layer: cross_entropy(linear(normed[learned], head).float(), targets, reduction="none")
             for layer, normed in states.items()
         }
     return {
@@ -250,11 +258,23 @@ def weighted_losses(model: ExitModel, batch: Batch) -> dict[int, tuple[Tensor, T
     }
 
 
+def _rivals(targets: Tensor, ids: Tensor, vocabulary: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The tokens that a batch's targets are told apart from, and the targets' places among them.
+
+    The grammar leaves an answer the words of its request, of the home, and of actions: a batch holds them
+    all. A few hundred others by chance teach that the rest of the vocabulary is no answer.
+    """
+    others = torch.randint(vocabulary, (_CHANCE_RIVALS,), generator=chance)
+    rivals, places = torch.unique(torch.cat([targets, ids.flatten(), others]), return_inverse=True)
+    return places[: len(targets)], rivals
+
+
 def _optimizers(model: ExitModel) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for embeddings and norms."""
     named = list(model.named_parameters())
-    matrices = [value for name, value in named if value.ndim == 2 and "embed" not in name]
-    others = [value for name, value in named if value.ndim != 2 or "embed" in name]
+    tables = ("lm.model.embed_tokens.weight", "sense_map")
+    matrices = [value for name, value in named if value.ndim == 2 and name not in tables]
+    others = [value for name, value in named if value.ndim != 2 or name in tables]
     muon = torch.optim.Muon(
         matrices, lr=_MATRIX_RATE, weight_decay=_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
     )

@@ -10,7 +10,6 @@ from ops.home.names import Names, invented_name, invented_word
 
 _ROUND_PERCENT: Final = (10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100)
 _ROUND_COUNTS: Final = (1, 2, 3, 5, 10, 15, 20, 30, 45)
-_ZONES: Final = ("home", "work", "school", "the gym", "the office", "church", "the airport", "university")
 _DELAYED_VERBS: Final = ("turn on", "turn off", "switch off", "open", "close", "start")
 _NUMBER_WORDS: Final = {
     10: "ten", 11: "eleven", 12: "twelve", 13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen",
@@ -82,6 +81,6 @@ FREE_TEXT: Final[dict[str, Callable[[random.Random, Names], str]]] = {
     "timer_name": lambda rng, names: _either(names.timers, names, rng),
     "search_query": lambda rng, names: _either(names.queries, names, rng),
     "message": _message,
-    "zone": lambda rng, names: rng.choice(_ZONES),  # noqa: ARG005 — one signature for all
+    "zone": lambda rng, names: "home",  # noqa: ARG005 — other zones are not described in a home
     "timer_command": _delayed_command,
 }
