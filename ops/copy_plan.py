@@ -12,7 +12,7 @@ from ops.checkpoint import Checkpoint, TensorInfo, open_tensors
 from ops.tensor_writer import DTYPES
 from shared.errors import BundleError, UnsupportedModelError
 from shared.model.families import Family
-from shared.model.manifest import CLOUD_FILE, EDGE_FILE
+from shared.model.manifest import CLOUD_FILE, EDGE_FILE, EXITS_FILE
 from shared.model.partition import Partition
 from shared.model.weights import Shape, shapes_of
 
@@ -70,7 +70,7 @@ def _same(one: TensorInfo, other: TensorInfo) -> bool:
 
 
 def plan_copies(model: Model) -> list[Copy]:
-    """Every tensor of both files, in the order of the checkpoint's shards."""
+    """Every tensor of all files, in the order of the checkpoint's shards."""
     copies = [*_layer_copies(model), *_vocabulary_copies(model), *_norm_copies(model)]
     return sorted(copies, key=lambda copy: (copy.source.file, copy.source.name, copy.file, copy.name))
 
@@ -108,7 +108,7 @@ def _norm_copies(model: Model) -> Iterator[Copy]:
     for layer in model.partition.exits:
         trained = trained_norm(layer)
         source = trained if trained in model.checkpoint.tensors else "norm.weight"
-        yield Copy(_find(model.checkpoint, source, shape), EDGE_FILE, f"exits.{layer}.norm.weight")
+        yield Copy(_find(model.checkpoint, source, shape), EXITS_FILE, f"exits.{layer}.norm.weight")
 
 
 def _find(checkpoint: Checkpoint, name: str, shape: Shape) -> TensorInfo:

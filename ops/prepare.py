@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ops.checkpoint import Checkpoint, open_tensors
 from ops.copy_plan import Copy, Model, is_tied, plan_copies, trained_norm
+from ops.folders import new_folder, refuse_existing
 from ops.tensor_writer import DTYPES, TensorSpec, TensorWriter, open_writer
 from shared.errors import BundleError
 from shared.model.bundle import Bundle, file_sha256
@@ -20,6 +20,7 @@ from shared.model.families import family_of, position_limit
 from shared.model.manifest import (
     CLOUD_FILE,
     EDGE_FILE,
+    EXITS_FILE,
     FORMAT_VERSION,
     TOKENIZER_FOLDER,
     ExitEntry,
@@ -82,13 +83,12 @@ def prepare(
     """
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", checkpoint.resolve().name)[:64] if name is None else name
     check_id(name, "model name")
-    if out.exists() and not force:
-        raise BundleError(f"{out} exists. Choose another folder or use --force to replace it.")
+    refuse_existing(out, force=force)
     model = _understand(Checkpoint(checkpoint), exits, split)
     copies = plan_copies(model)
     specs = _specs(copies, dtype)
     heads = _exit_entries(model, thresholds, temperatures)
-    with _new_folder(out, force=force) as folder:
+    with new_folder(out, force=force) as folder:
         files = _write_weights(folder, copies, specs, progress)
         files |= _copy_tokenizer(model.checkpoint, folder)
         _manifest(model, name, kind, heads, specs, files).write(folder)
@@ -107,7 +107,7 @@ def _specs(copies: Sequence[Copy], dtype: str | None) -> dict[str, dict[str, Ten
     """For each file, its tensors in the order in which they will be written."""
     if dtype is not None and dtype not in _DTYPE_NAMES:
         raise BundleError(f"dtype {dtype!r} is unknown. Use one of: {', '.join(_DTYPE_NAMES)}.")
-    specs: dict[str, dict[str, TensorSpec]] = {EDGE_FILE: {}, CLOUD_FILE: {}}
+    specs: dict[str, dict[str, TensorSpec]] = {EDGE_FILE: {}, EXITS_FILE: {}, CLOUD_FILE: {}}
     for source, file, name in copies:
         specs[file][name] = TensorSpec(source.shape, _DTYPE_NAMES[dtype] if dtype else source.dtype)
     return specs
@@ -197,16 +197,3 @@ def _whole_config(config: Any) -> dict[str, Any]:
     """The configuration with every default written out, as plain JSON values."""
     whole: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     return {key: value for key, value in whole.items() if key not in _VOLATILE_CONFIG}
-
-
-@contextmanager
-def _new_folder(out: Path, *, force: bool) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when the block ends well, and vanishes when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        fresh = Path(scratch) / "bundle"
-        fresh.mkdir()
-        yield fresh
-        if force and out.exists():
-            out.rename(Path(scratch) / "replaced")
-        fresh.rename(out)

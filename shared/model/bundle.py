@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared.errors import BundleError
-from shared.model.manifest import CLOUD_FILE, EDGE_FILE, TOKENIZER_FOLDER, Kind, Manifest, read_manifest
+from shared.model.calibration import Calibration
+from shared.model.confidence import Measure
+from shared.model.manifest import (
+    CLOUD_FILE,
+    EDGE_FILE,
+    EXITS_FILE,
+    TOKENIZER_FOLDER,
+    Kind,
+    Manifest,
+    read_manifest,
+)
 from shared.model.partition import Partition
 
 _HASH_CHUNK_BYTES = 1 << 20  # large enough that hashing, not reading, is the cost
@@ -50,7 +60,7 @@ class Bundle:
                 raise BundleError(f"{file} has changed since it was prepared. {_FETCH_AGAIN}")
 
     def weight_file(self, name: str) -> Path:
-        """The path of `edge.safetensors` or `cloud.safetensors`.
+        """The path of `edge.safetensors`, `exits.safetensors` or `cloud.safetensors`.
 
         Raises:
             BundleError: this host does not hold that file.
@@ -110,6 +120,19 @@ class Bundle:
         """Temperature of each exit's confidence, in the ladder's order."""
         return [entry.temperature for entry in self.manifest.exits]
 
+    @property
+    def measures(self) -> list[Measure]:
+        """What each exit's confidence is, in the ladder's order."""
+        return [entry.measure for entry in self.manifest.exits]
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The exits' trade-off; None if it was not measured, or for other exit heads than these."""
+        found = self.manifest.calibration
+        if found is None or found.exits_sha256 != self.manifest.files[EXITS_FILE].sha256:
+            return None
+        return found
+
     def tokenizer(self) -> Any:
         """The model's own fast tokenizer, chat template included; loaded once."""
         return self._tokenizer
@@ -129,7 +152,7 @@ class Bundle:
     def _check_size(self, name: str) -> None:
         file, expected = self.path / name, self.manifest.files[name].size_bytes
         if not file.exists():
-            if name in {EDGE_FILE, CLOUD_FILE}:
+            if name in {EDGE_FILE, EXITS_FILE, CLOUD_FILE}:
                 return
             raise BundleError(f"{file} is missing. {_FETCH_AGAIN}")
         if (actual := file.stat().st_size) != expected:

@@ -33,6 +33,10 @@ def _soft_cap(config: Any, logits: Tensor) -> Tensor:
     return logits if cap is None else torch.tanh(logits / float(cap)) * float(cap)
 
 
+def _residual_multiplier(config: Any) -> float:
+    return float(config.residual_multiplier)
+
+
 def _divide_by_scaling(config: Any, logits: Tensor) -> Tensor:
     return logits / float(config.logits_scaling)
 
@@ -43,6 +47,8 @@ class Family:
 
     `embedding_scale` multiplies the token embeddings (first stage only); `logits` is what follows the
     LM head; `rotary_by_layer_type` says that layers of different types rotate by different bases.
+    `mlp_norm` and `mlp_post_norm` name the norms that a layer has before and after its MLP, and
+    `residual_scale` multiplies what the MLP adds: an exit head may have an MLP of its own.
     """
 
     module: str
@@ -51,6 +57,9 @@ class Family:
     embedding_scale: Callable[[Any, torch.dtype], float] | None = None
     logits: Callable[[Any, Tensor], Tensor] | None = None
     rotary_by_layer_type: bool = False
+    mlp_norm: str | None = "post_attention_layernorm"
+    mlp_post_norm: str | None = None
+    residual_scale: Callable[[Any], float] | None = None
 
     def layer(self, config: Any, index: int) -> nn.Module:
         """Decoder layer `index`, by the whole model's numbering.
@@ -60,8 +69,12 @@ class Family:
         """
         return self._class("DecoderLayer")(config, index)  # type: ignore[no-any-return]
 
+    def mlp(self, config: Any) -> nn.Module:
+        """The MLP of a layer, without norms and residual."""
+        return self._class("MLP")(config)  # type: ignore[no-any-return]
+
     def norm(self, config: Any) -> nn.Module:
-        """The norm that stands before an LM head."""
+        """A norm as the family's layers have them, and as it stands before an LM head."""
         return self._class("RMSNorm")(config.hidden_size, eps=config.rms_norm_eps)  # type: ignore[no-any-return]
 
     def rotary(self, config: Any) -> nn.Module:
@@ -94,19 +107,39 @@ class Family:
         return getattr(modeling, self.prefix + suffix)
 
 
+_MLP_BETWEEN_NORMS: Any = {
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_post_norm": "post_feedforward_layernorm",
+}
+
 FAMILIES: Mapping[str, Family] = {
     "llama": Family("llama", "Llama", "LlamaConfig"),
     "qwen2": Family("qwen2", "Qwen2", "Qwen2Config"),
     "qwen3": Family("qwen3", "Qwen3", "Qwen3Config"),
     "mistral": Family("mistral", "Mistral", "MistralConfig"),
-    "gemma2": Family("gemma2", "Gemma2", "Gemma2Config", _root_of_width, _soft_cap),
+    "gemma2": Family("gemma2", "Gemma2", "Gemma2Config", _root_of_width, _soft_cap, **_MLP_BETWEEN_NORMS),
     "gemma3_text": Family(
-        "gemma3", "Gemma3", "Gemma3TextConfig", _root_of_width, _soft_cap, rotary_by_layer_type=True
+        "gemma3",
+        "Gemma3",
+        "Gemma3TextConfig",
+        _root_of_width,
+        _soft_cap,
+        rotary_by_layer_type=True,
+        **_MLP_BETWEEN_NORMS,
     ),
     "phi3": Family("phi3", "Phi3", "Phi3Config"),
     "smollm3": Family("smollm3", "SmolLM3", "SmolLM3Config"),
-    "olmo2": Family("olmo2", "Olmo2", "Olmo2Config"),
-    "granite": Family("granite", "Granite", "GraniteConfig", _embedding_multiplier, _divide_by_scaling),
+    "olmo2": Family(
+        "olmo2", "Olmo2", "Olmo2Config", mlp_norm=None, mlp_post_norm="post_feedforward_layernorm"
+    ),
+    "granite": Family(
+        "granite",
+        "Granite",
+        "GraniteConfig",
+        _embedding_multiplier,
+        _divide_by_scaling,
+        residual_scale=_residual_multiplier,
+    ),
 }
 
 

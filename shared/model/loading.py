@@ -1,9 +1,8 @@
-"""From a bundle to running stages: the edge reads only its file, the cloud only its own."""
+"""From a bundle to running stages: the edge reads only its files, the cloud only its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from shared.model.bundle import Bundle
 from shared.model.families import Family, family_of
-from shared.model.heads import ExitHead
-from shared.model.manifest import CLOUD_FILE, EDGE_FILE
+from shared.model.heads import ExitHead, ExitParts, exit_parts
+from shared.model.manifest import CLOUD_FILE, EDGE_FILE, EXITS_FILE, ExitEntry
 from shared.model.partition import StagePlan
 from shared.model.stage import Embedding, Rotary, Stage
 from shared.model.weights import WeightFile, open_weights
@@ -34,42 +33,61 @@ class CloudModel:
     head: ExitHead
 
 
-def load_edge(bundle: Bundle, dtype: torch.dtype = torch.float32) -> EdgeModel:
-    """Load the edge's stages and exit heads from `edge.safetensors` alone.
+def load_edge(bundle: Bundle, dtype: torch.dtype = torch.float32, device: str = "cpu") -> EdgeModel:
+    """Load the edge's stages from `edge.safetensors` and its exit heads from `exits.safetensors`.
 
     Raises:
-        BundleError: the file is missing, damaged, or not what the manifest says.
+        BundleError: a file is missing, damaged, or not what the manifest says.
     """
-    with open_weights(bundle.weight_file(EDGE_FILE)) as weights:
-        builder = _Builder(bundle, weights, dtype)
+    with open_weights(bundle.weight_file(EDGE_FILE), device) as weights:
+        builder = _Builder(bundle, weights, dtype, device)
         embedding = builder.vocabulary_matrix("embed.weight")
         lm_head = embedding if bundle.manifest.tied_head else builder.vocabulary_matrix("lm_head.weight")
         plans = bundle.partition.edge_stages
         stages = [builder.stage(plan, embedding if plan.index == 0 else None) for plan in plans]
-        heads = [builder.head(f"exits.{plan.end_layer}.norm", lm_head) for plan in plans]
-    return EdgeModel(stages, heads)
+    return EdgeModel(stages, load_exit_heads(bundle, lm_head, dtype, device))
 
 
-def load_cloud(bundle: Bundle, dtype: torch.dtype = torch.float32) -> CloudModel:
+def load_exit_heads(
+    bundle: Bundle, lm_head: Tensor, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> list[ExitHead]:
+    """Load every exit's head, of whatever form, from `exits.safetensors` alone.
+
+    Args:
+        bundle: whose exits.
+        lm_head: the matrix that the exits share, (vocab, hidden).
+        dtype: of the heads' weights.
+        device: of the heads' weights and of `lm_head`.
+
+    Raises:
+        BundleError: the file is missing, damaged, or not what the manifest says.
+    """
+    with open_weights(bundle.weight_file(EXITS_FILE), device) as weights:
+        builder = _Builder(bundle, weights, dtype, device)
+        return [builder.exit_head(entry, lm_head) for entry in bundle.manifest.exits]
+
+
+def load_cloud(bundle: Bundle, dtype: torch.dtype = torch.float32, device: str = "cpu") -> CloudModel:
     """Load the last stage and the LM head from `cloud.safetensors` alone.
 
     Raises:
         BundleError: the file is missing, damaged, or not what the manifest says.
     """
-    with open_weights(bundle.weight_file(CLOUD_FILE)) as weights:
-        builder = _Builder(bundle, weights, dtype)
+    with open_weights(bundle.weight_file(CLOUD_FILE), device) as weights:
+        builder = _Builder(bundle, weights, dtype, device)
         stage = builder.stage(bundle.partition.cloud_stage, None)
-        head = builder.head("norm", builder.vocabulary_matrix("lm_head.weight"))
+        head = builder.final_head(builder.vocabulary_matrix("lm_head.weight"))
     return CloudModel(stage, head)
 
 
 class _Builder:
     """Makes the parts of one side from its weight file."""
 
-    def __init__(self, bundle: Bundle, weights: WeightFile, dtype: torch.dtype) -> None:
+    def __init__(self, bundle: Bundle, weights: WeightFile, dtype: torch.dtype, device: str) -> None:
         self._bundle = bundle
         self._weights = weights
         self._dtype = dtype
+        self._device = torch.device(device)
         self._family: Family = family_of(bundle.manifest.family)
         self._config: Any = self._family.read_config(bundle.manifest.config)
 
@@ -79,10 +97,12 @@ class _Builder:
 
     def stage(self, plan: StagePlan, embedding: Tensor | None) -> Stage:
         config, family = self._config, self._family
+        with self._device:  # frequencies are computed, not read
+            rotary = family.rotary(config)
         return Stage(
             plan,
             [self._layer(index) for index in plan.layers],
-            Rotary(family.rotary(config), [family.rotary_kind(config, index) for index in plan.layers]),
+            Rotary(rotary, [family.rotary_kind(config, index) for index in plan.layers]),
             None if embedding is None else self._embed(embedding),
             kv_heads=config.num_key_value_heads,
             head_size=head_size(config),
@@ -91,15 +111,20 @@ class _Builder:
             max_positions=self._bundle.max_positions,
         )
 
-    def head(self, norm_name: str, lm_head: Tensor) -> ExitHead:
+    def exit_head(self, entry: ExitEntry, lm_head: Tensor) -> ExitHead:
+        parts = self._parts(entry)
+        self._weights.fill(parts, f"exits.{entry.layer}", self._dtype)
+        return ExitHead(parts, lm_head)
+
+    def final_head(self, lm_head: Tensor) -> ExitHead:
+        """The model's own head: the final norm, named without a layer, and the LM head."""
+        parts = self._parts(ExitEntry(self._bundle.partition.layers))
+        self._weights.fill(parts.norm, "norm", self._dtype)
+        return ExitHead(parts.eval(), lm_head)
+
+    def _parts(self, entry: ExitEntry) -> ExitParts:
         with torch.device("meta"):
-            norm = self._family.norm(self._config)
-        finish = self._family.logits
-        return ExitHead(
-            self._weights.fill(norm, norm_name, self._dtype),
-            lm_head,
-            None if finish is None else partial(finish, self._config),
-        )
+            return exit_parts(self._family, self._config, entry)
 
     def _layer(self, index: int) -> nn.Module:
         with torch.device("meta"):

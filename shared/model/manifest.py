@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from shared.errors import BundleError
+from shared.model.calibration import Calibration
+from shared.model.confidence import MAX_PROBABILITY, Measure
 from shared.model.partition import Partition
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 EDGE_FILE = "edge.safetensors"
 CLOUD_FILE = "cloud.safetensors"
+EXITS_FILE = "exits.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
 
 Kind = Literal["home", "text"]
+HeadForm = Literal["norm", "mlp", "lora"]
+HeadMatrix = Literal["shared", "own"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,14 +36,20 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ExitEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The exit head after `layer` layers, and when its answer counts as sure.
 
-    `head` is "norm": a norm weight of its own before the shared LM head. `temperature` divides the
-    logits before the confidence is taken; a confidence above `threshold` is sure.
+    `head` is its form: "norm" is a norm of its own before the LM head; "mlp" puts an MLP block as the
+    family's layers have it before that norm; "lora" adds a product of two thin matrices, of `rank`
+    columns between them, to the LM head. `lm_head` says whether that matrix is the one all exits share.
+    `temperature` divides the logits before the confidence is taken; a confidence above `threshold` is
+    sure.
     """
 
     layer: int
-    head: Literal["norm"] = "norm"
+    head: HeadForm = "norm"
+    lm_head: HeadMatrix = "shared"
+    rank: int | None = None
     threshold: float = 1.0
     temperature: float = 1.0
+    measure: Measure = MAX_PROBABILITY
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,10 +72,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_positions: int
     eos_token_ids: tuple[int, ...]
     files: dict[str, FileEntry]
+    calibration: Calibration | None = None
 
     @property
     def digests(self) -> dict[str, str]:
-        """SHA-256 (hex) of each thing that edge and cloud must agree on."""
+        """SHA-256 (hex) of each thing that edge and cloud must agree on.
+
+        Exit heads are the edge's alone: exits can be tuned again without a new pool.
+        """
         return {
             EDGE_FILE: self.files[EDGE_FILE].sha256,
             CLOUD_FILE: self.files[CLOUD_FILE].sha256,
@@ -73,13 +89,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def digest(self) -> str:
-        """One SHA-256 (hex) over weights, tokenizer and partition; thresholds may differ."""
+        """One SHA-256 (hex) over weights, tokenizer and partition; exit heads and thresholds may differ."""
         return _sha256(self.digests)
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json` into `folder`, readable by people."""
+        """Write `manifest.json` into `folder`, readable by people; one that is there is replaced at once."""
         text = msgspec.json.format(msgspec.json.encode(self), indent=2)
-        (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+        fresh = folder / f"{MANIFEST_FILE}.new"
+        with fresh.open("wb") as file:
+            file.write(text + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(folder / MANIFEST_FILE)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -131,12 +152,25 @@ def _check_consistent(path: Path, manifest: Manifest) -> None:
     for key in ("hidden_size", "vocab_size"):
         if not isinstance(manifest.config.get(key), int):
             raise BundleError(f"{path}: the model's configuration lacks {key}. Prepare the bundle again.")
-    if missing := {EDGE_FILE, CLOUD_FILE} - manifest.files.keys():
+    for entry in manifest.exits:
+        _check_head(path, entry)
+    if missing := {EDGE_FILE, CLOUD_FILE, EXITS_FILE} - manifest.files.keys():
         raise BundleError(f"{path} names no {' or '.join(sorted(missing))}. Prepare the bundle again.")
     if escaping := [name for name in manifest.files if ".." in Path(name).parts or Path(name).is_absolute()]:
         raise BundleError(
             f"{path} names {escaping[0]}, which lies outside the bundle. Don't use this bundle."
         )
+
+
+def _check_head(path: Path, entry: ExitEntry) -> None:
+    if entry.head != "lora" and entry.rank is None:
+        return
+    if entry.head == "lora" and entry.lm_head == "shared" and (entry.rank or 0) >= 1:
+        return
+    raise BundleError(
+        f"{path}: the exit after layer {entry.layer} contradicts itself: a rank of 1 or more belongs to the "
+        "form lora over the shared LM head, and to nothing else. Tune or prepare the exits again."
+    )
 
 
 def _sha256(value: Any) -> str:

@@ -68,11 +68,13 @@ def draw(
     Returns:
         The token and its stage's confidence, whatever the sampling's own temperature.
     """
+    possible = logits
     if allowed is not None:
         ids = torch.tensor(allowed)
-        logits = torch.full_like(logits, -torch.inf).index_copy(0, ids, logits[ids])
+        possible = logits[ids]
+        logits = torch.full_like(logits, -torch.inf).index_copy(0, ids, possible)
     token = int(logits.argmax())
-    confidence = _CONFIDENCES[measure]((logits / confidence_temperature).softmax(dim=-1))
+    confidence = _CONFIDENCES[measure]((possible / confidence_temperature).softmax(dim=-1))
     if sampling.temperature > 0.0:
         # The maximum goes first, so that a tiny temperature overflows to minus infinity alone.
         scores = (logits.double() - logits.max()) / sampling.temperature
@@ -86,16 +88,17 @@ def _max_probability(probabilities: Tensor) -> float:
 
 
 def _margin(probabilities: Tensor) -> float:
+    if len(probabilities) < 2:
+        return 1.0
     first, second = probabilities.topk(2).values
     return max(0.0, min(1.0, float(first - second)))
 
 
 def _certainty(probabilities: Tensor) -> float:
-    """One minus the entropy's share of what it could be among the ids that are possible at all."""
-    possible = probabilities[probabilities > 0.0]
-    if len(possible) < 2:
+    """One minus the entropy's share of what it could be."""
+    if len(probabilities) < 2:
         return 1.0
-    entropy = float(-(possible * possible.log()).sum())
+    entropy = float(-torch.xlogy(probabilities, probabilities).sum())
     return max(0.0, min(1.0, 1.0 - entropy / math.log(len(probabilities))))
 
 

@@ -50,14 +50,14 @@ class WeightFile:
 
 
 @contextmanager
-def open_weights(path: Path) -> Iterator[WeightFile]:
-    """Open a safetensors file.
+def open_weights(path: Path, device: str = "cpu") -> Iterator[WeightFile]:
+    """Open a safetensors file; its tensors are read onto `device`.
 
     Raises:
         BundleError: it is no safetensors file, or cut short.
     """
     try:
-        with safe_open(path, framework="pt") as handle:
+        with safe_open(path, framework="pt", device=device) as handle:
             yield WeightFile(path, handle)
     except (SafetensorError, OSError) as error:
         raise BundleError(

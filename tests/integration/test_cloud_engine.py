@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cloud_worker.engine import CloudEngine
 from cloud_worker.work import Work
-from shared.errors import ContextGapError
+from shared.errors import ContextGapError, WireError
 from shared.model.loading import load_cloud
 from shared.tensors.codec import CODECS
 from shared.wire.topics import SessionAddress
@@ -131,3 +133,21 @@ def test_dropped_sessions_free_their_memory(engine: CloudEngine):
     assert set(engine.kv_bytes()) == {address("a"), address("b")}
     engine.drop([address("a")])
     assert set(engine.kv_bytes()) == {address("b")}
+
+
+def test_a_wanted_token_is_one_of_those_allowed(engine: CloudEngine):
+    (free,) = engine.run([work("free", 0, rows(5, 3))], 0.0)
+    taken = free.tokens[0].token
+    others = tuple(token for token in (3, 7, 11) if token != taken)
+    bound = replace(work("bound", 0, rows(5, 3)), allowed=(others,))
+    (done,) = engine.run([bound], 0.0)
+    assert done.tokens[0].token in others
+
+
+def test_an_allowed_token_that_the_model_lacks_fails_that_session_alone(engine: CloudEngine, tiny: Reference):
+    bad = replace(work("bad", 0, rows(5, 3)), allowed=((tiny.bundle.vocab_size,),))
+    failed, fine = sorted(
+        engine.run([bad, work("good", 0, rows(5, 3))], 0.0), key=lambda done: done.error is None
+    )
+    assert isinstance(failed.error, WireError)
+    assert fine.tokens

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.model.sampling import draw, gumbel_noise
+from shared.model.sampling import GREEDY, draw, gumbel_noise
 from shared.wire.messages import Sampling
 
 NOISE_OF_SEED_1_AT_2 = [1.253382, 3.060311, 1.374562]
@@ -52,3 +54,34 @@ def test_top_k_and_top_p_keep_only_the_likely_tokens():
     assert {draw(LOGITS, top_p, p)[0] for p in range(300)} == {0}
     wide = Sampling(temperature=1.0, top_p=0.7, seed=1)
     assert {draw(LOGITS, wide, p)[0] for p in range(300)} == {0, 1}
+
+
+def test_only_allowed_tokens_are_drawn_and_the_confidence_is_about_them():
+    logits = torch.tensor([5.0, 1.0, 1.0, 0.0])
+    free = draw(logits, GREEDY, 0)
+    bound = draw(logits, GREEDY, 0, allowed=[1, 3])
+    assert (free.token, bound.token) == (0, 1)
+    assert bound.confidence == pytest.approx(float(torch.tensor([1.0, 0.0]).softmax(-1)[0]))
+
+
+@given(st.lists(st.integers(0, 31), min_size=1, max_size=6, unique=True), st.integers(0, 2**31))
+def test_sampling_never_leaves_the_allowed_tokens(allowed, seed):
+    logits = torch.randn(32, generator=torch.Generator().manual_seed(seed))
+    drawn = draw(logits, Sampling(1.5, 0, 1.0, seed), 3, allowed=sorted(allowed))
+    assert drawn.token in allowed
+
+
+@pytest.mark.parametrize("measure", ["max_probability", "margin", "entropy"])
+def test_every_measure_is_low_for_doubt_and_high_for_certainty(measure):
+    doubt = draw(torch.zeros(8), GREEDY, 0, measure=measure).confidence
+    certain = draw(torch.tensor([60.0] + [0.0] * 7), GREEDY, 0, measure=measure).confidence
+    assert doubt <= 1 / 8 + 1e-6
+    assert certain > 0.99
+
+
+def test_a_measure_of_two_allowed_tokens_is_about_the_two():
+    logits = torch.tensor([9.0, 1.0, 1.0, -9.0])
+    for measure in ("margin", "entropy"):
+        assert draw(logits, GREEDY, 0, allowed=[1, 2], measure=measure).confidence == pytest.approx(
+            0.0, abs=1e-6
+        )

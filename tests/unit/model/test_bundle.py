@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from shared.errors import BundleError
 from shared.model.bundle import Bundle
 from shared.model.loading import load_cloud, load_edge
-from shared.model.manifest import CLOUD_FILE, EDGE_FILE, MANIFEST_FILE
+from shared.model.manifest import CLOUD_FILE, EDGE_FILE, EXITS_FILE, MANIFEST_FILE
 from tests.parity.cases import VOCAB
 
 
@@ -44,7 +44,8 @@ def test_a_bundle_knows_its_model_without_reading_weights(bundle_folder: Path) -
 def test_each_file_holds_only_its_own_layers(bundle_folder: Path) -> None:
     assert layers_in(bundle_folder / EDGE_FILE) == {0, 1, 2, 3}
     assert layers_in(bundle_folder / CLOUD_FILE) == {4, 5}
-    assert {"embed.weight", "exits.2.norm.weight"} & names_in(bundle_folder / CLOUD_FILE) == set()
+    assert "embed.weight" not in names_in(bundle_folder / CLOUD_FILE)
+    assert names_in(bundle_folder / EXITS_FILE) == {"exits.2.norm.weight", "exits.4.norm.weight"}
 
 
 def test_the_edge_loads_where_no_cloud_file_is(bundle_folder: Path) -> None:
@@ -58,6 +59,7 @@ def test_the_edge_loads_where_no_cloud_file_is(bundle_folder: Path) -> None:
 
 def test_the_cloud_loads_where_no_edge_file_is(bundle_folder: Path) -> None:
     (bundle_folder / EDGE_FILE).unlink()
+    (bundle_folder / EXITS_FILE).unlink()
     bundle = Bundle.open(bundle_folder)
     assert load_cloud(bundle).stage.plan.first_layer == 4
     with pytest.raises(BundleError, match="can't serve that side"):
@@ -82,7 +84,31 @@ def test_both_sides_read_the_same_digest_and_thresholds_do_not_change_it(bundle_
     assert len(bytes.fromhex(digest)) == 32
 
 
-@pytest.mark.parametrize("name", [EDGE_FILE, CLOUD_FILE, "tokenizer/tokenizer.json"])
+def test_other_exit_heads_are_the_same_bundle_to_a_pool(bundle_folder: Path) -> None:
+    """Retuned exits need no new workers: the cloud never sees them."""
+    digest = Bundle.open(bundle_folder).digest
+    tensors = {name: value + 1.0 for name, value in load_file(bundle_folder / EXITS_FILE).items()}
+    replace_weights(bundle_folder, EXITS_FILE, tensors)
+    assert Bundle.open(bundle_folder).digest == digest
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"head": "lora"},
+        {"head": "lora", "rank": 0},
+        {"head": "norm", "rank": 4},
+        {"head": "lora", "rank": 4, "lm_head": "own"},
+    ],
+)
+def test_an_exit_whose_form_contradicts_itself_is_refused(bundle_folder: Path, head: dict[str, Any]) -> None:
+    exits = json.loads((bundle_folder / MANIFEST_FILE).read_text())["exits"]
+    edit_manifest(bundle_folder, exits=[exits[0], {**exits[1], **head}])
+    with pytest.raises(BundleError, match="exit after layer 4 contradicts itself"):
+        Bundle.open(bundle_folder)
+
+
+@pytest.mark.parametrize("name", [EDGE_FILE, EXITS_FILE, CLOUD_FILE, "tokenizer/tokenizer.json"])
 def test_a_file_cut_short_is_refused_at_opening(bundle_folder: Path, name: str) -> None:
     file = bundle_folder / name
     file.write_bytes(file.read_bytes()[:-7])
@@ -90,7 +116,7 @@ def test_a_file_cut_short_is_refused_at_opening(bundle_folder: Path, name: str) 
         Bundle.open(bundle_folder)
 
 
-@pytest.mark.parametrize("name", [EDGE_FILE, CLOUD_FILE, "tokenizer/tokenizer.json"])
+@pytest.mark.parametrize("name", [EDGE_FILE, EXITS_FILE, CLOUD_FILE, "tokenizer/tokenizer.json"])
 def test_a_changed_byte_is_found_by_verify(bundle_folder: Path, name: str) -> None:
     file = bundle_folder / name
     data = bytearray(file.read_bytes())
@@ -121,7 +147,7 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
         ({"partition": {"layers": 6, "exits": [2, 9], "split": 9}}, "outside the model"),
         ({"exits": []}, "exit heads differ"),
         ({"config": {}}, "lacks hidden_size"),
-        ({"files": {}}, "names no cloud.safetensors or edge.safetensors"),
+        ({"files": {}}, "names no cloud.safetensors or edge.safetensors or exits"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(
@@ -139,26 +165,26 @@ def test_a_manifest_may_not_point_outside_its_folder(bundle_folder: Path) -> Non
         Bundle.open(bundle_folder)
 
 
-def replace_edge_file(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+def replace_weights(folder: Path, file: str, tensors: dict[str, torch.Tensor]) -> None:
     """A whole safetensors file with other content, and a manifest that agrees with its size."""
-    save_file(tensors, folder / EDGE_FILE)
+    save_file(tensors, folder / file)
     files = json.loads((folder / MANIFEST_FILE).read_text())["files"]
-    files[EDGE_FILE]["size_bytes"] = (folder / EDGE_FILE).stat().st_size
+    files[file]["size_bytes"] = (folder / file).stat().st_size
     edit_manifest(folder, files=files)
 
 
 def test_a_weight_of_another_shape_is_named_at_loading(bundle_folder: Path) -> None:
     tensors = load_file(bundle_folder / EDGE_FILE)
     tensors["layers.1.mlp.up_proj.weight"] = torch.zeros(8, 8)
-    replace_edge_file(bundle_folder, tensors)
+    replace_weights(bundle_folder, EDGE_FILE, tensors)
     with pytest.raises(BundleError, match=r"layers\.1\.mlp\.up_proj\.weight is \(8, 8\), not \(64, 48\)"):
         load_edge(Bundle.open(bundle_folder))
 
 
 def test_a_missing_weight_is_named_at_loading(bundle_folder: Path) -> None:
-    tensors = load_file(bundle_folder / EDGE_FILE)
+    tensors = load_file(bundle_folder / EXITS_FILE)
     del tensors["exits.2.norm.weight"]
-    replace_edge_file(bundle_folder, tensors)
+    replace_weights(bundle_folder, EXITS_FILE, tensors)
     with pytest.raises(BundleError, match=r"lacks exits\.2\.norm\.weight"):
         load_edge(Bundle.open(bundle_folder))
 

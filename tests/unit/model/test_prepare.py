@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditiona
 from ops.prepare import TRAINED_THRESHOLD, prepare
 from shared.errors import BundleError, TopicError, UnsupportedModelError
 from shared.model.bundle import Bundle
-from shared.model.manifest import CLOUD_FILE, EDGE_FILE
+from shared.model.manifest import CLOUD_FILE, EDGE_FILE, EXITS_FILE
 from tests.parity.cases import case_named, shake_norms
 from tests.parity.checkpoints import save_checkpoint, save_tokenizer
 from tests.parity.staged import StagedModel, StagedSession
@@ -117,7 +117,7 @@ def test_an_untied_checkpoint_without_head_is_refused_with_both_fixes(
 def test_trained_exit_norms_are_used_where_the_checkpoint_has_them(checkpoint: Path, tmp_path: Path) -> None:
     trained = torch.linspace(0.5, 1.5, 48)
     save_file({"exit.2.norm.weight": trained}, checkpoint / "exits.safetensors")
-    stored = load_file(prepare(checkpoint, [2, 4], None, tmp_path / "bundle").path / EDGE_FILE)
+    stored = load_file(prepare(checkpoint, [2, 4], None, tmp_path / "bundle").path / EXITS_FILE)
     assert torch.equal(stored["exits.2.norm.weight"], trained)
     # The exit that nobody trained leaves every token to the cloud.
     assert Bundle.open(tmp_path / "bundle").thresholds == [TRAINED_THRESHOLD, 1.0]
