@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 
 from ops.checkpoint import Checkpoint, TensorInfo, open_tensors
-from ops.tensor_writer import DTYPES
 from shared.errors import BundleError, UnsupportedModelError
 from shared.model.families import Family
 from shared.model.manifest import CLOUD_FILE, EDGE_FILE, EXITS_FILE
@@ -17,6 +16,7 @@ from shared.model.partition import Partition
 from shared.model.weights import Shape, shapes_of
 
 # Old checkpoints store rotary frequencies, which follow from the configuration.
+_SOURCE_DTYPES = ("F32", "F16", "BF16")
 _DERIVED_SUFFIX = "rotary_emb.inv_freq"
 
 
@@ -120,7 +120,7 @@ def _find(checkpoint: Checkpoint, name: str, shape: Shape) -> TensorInfo:
             f"{info.file}: {info.name} is {info.shape}, but config.json asks for {shape}. "
             "Give the config.json that belongs to these weights."
         )
-    if info.dtype not in DTYPES:
+    if info.dtype not in _SOURCE_DTYPES:
         raise UnsupportedModelError(
             f"{info.file}: {info.name} is stored as {info.dtype}. "
             "Prepare from an unquantised checkpoint (float32, float16 or bfloat16)."

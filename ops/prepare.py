@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ops.checkpoint import Checkpoint, open_tensors
 from ops.copy_plan import Copy, Model, is_tied, plan_copies, trained_norm
 from ops.folders import new_folder, refuse_existing
@@ -29,12 +31,16 @@ from shared.model.manifest import (
     Manifest,
 )
 from shared.model.partition import Partition
+from shared.model.weights import SCALE_SUFFIX, quantise_rows
 from shared.wire.ids import check_id
 
 Progress = Callable[[int, int], None]
 """Called with bytes written so far and bytes in all."""
 
 _DTYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+# Matrices in eight bits with a factor for each row; vectors and exit heads in bf16.
+INT8 = "int8"
+_MATRIX = 2  # dimensions
 # Of the machine that wrote the checkpoint, not of the model: they must not change the digest.
 TRAINED_THRESHOLD = 0.8
 NEVER = 1.0
@@ -68,7 +74,8 @@ def prepare(
         out: the bundle's folder.
         name: the model's name, an id in topics; made from the checkpoint folder's if None.
         kind: what the model answers with.
-        dtype: "float32", "float16" or "bfloat16"; None keeps the checkpoint's.
+        dtype: "float32", "float16", "bfloat16", or "int8" (matrices by rows, the rest in bf16); None keeps
+            the checkpoint's.
         thresholds: default confidence threshold for each exit of the final ladder. If None, trained
             exits get `TRAINED_THRESHOLD`; the others 1, so that they answer nothing but in standalone
             mode: a logit lens is sure of itself long before it is right.
@@ -105,11 +112,16 @@ def _understand(checkpoint: Checkpoint, exits: Sequence[int], split: int | None)
 
 def _specs(copies: Sequence[Copy], dtype: str | None) -> dict[str, dict[str, TensorSpec]]:
     """For each file, its tensors in the order in which they will be written."""
-    if dtype is not None and dtype not in _DTYPE_NAMES:
-        raise BundleError(f"dtype {dtype!r} is unknown. Use one of: {', '.join(_DTYPE_NAMES)}.")
+    if dtype not in {None, INT8, *_DTYPE_NAMES}:
+        raise BundleError(f"dtype {dtype!r} is unknown. Use one of: {', '.join((*_DTYPE_NAMES, INT8))}.")
     specs: dict[str, dict[str, TensorSpec]] = {EDGE_FILE: {}, EXITS_FILE: {}, CLOUD_FILE: {}}
     for source, file, name in copies:
-        specs[file][name] = TensorSpec(source.shape, _DTYPE_NAMES[dtype] if dtype else source.dtype)
+        if dtype == INT8 and len(source.shape) == _MATRIX and file != EXITS_FILE:
+            specs[file][name] = TensorSpec(source.shape, "I8")
+            specs[file][name + SCALE_SUFFIX] = TensorSpec(source.shape[:1], "F32")
+        else:
+            kept = "BF16" if dtype == INT8 else _DTYPE_NAMES[dtype] if dtype else source.dtype
+            specs[file][name] = TensorSpec(source.shape, kept)
     return specs
 
 
@@ -140,21 +152,33 @@ def _write_weights(
     done_bytes = 0
     with ExitStack() as stack:
         writers = {file: stack.enter_context(open_writer(folder / file, specs[file])) for file in specs}
-        for written_bytes in _stream(copies, writers):
+        for written_bytes in _stream(copies, specs, writers):
             done_bytes += written_bytes
             if progress is not None:
                 progress(done_bytes, total_bytes)
         return {file: writer.entry() for file, writer in writers.items()}
 
 
-def _stream(copies: Sequence[Copy], writers: dict[str, TensorWriter]) -> Iterator[int]:
+def _stream(
+    copies: Sequence[Copy], specs: dict[str, dict[str, TensorSpec]], writers: dict[str, TensorWriter]
+) -> Iterator[int]:
     """Copy shard by shard: only one is mapped at a time, and only one tensor is held."""
     shards = dict.fromkeys(copy.source.file for copy in copies)
     for shard in shards:
         with open_tensors(shard) as handle:
             for copy in copies:
                 if copy.source.file == shard:
-                    yield writers[copy.file].write(copy.name, handle.get_tensor(copy.source.name))
+                    tensor = handle.get_tensor(copy.source.name)
+                    yield from _put(writers[copy.file], specs[copy.file][copy.name], copy.name, tensor)
+
+
+def _put(writer: TensorWriter, spec: TensorSpec, name: str, tensor: Tensor) -> Iterator[int]:
+    if spec.dtype != "I8":
+        yield writer.write(name, tensor)
+        return
+    rows, scale = quantise_rows(tensor)
+    yield writer.write(name, rows)
+    yield writer.write(name + SCALE_SUFFIX, scale)
 
 
 def _copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> dict[str, FileEntry]:

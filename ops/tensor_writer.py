@@ -15,7 +15,9 @@ from torch import Tensor
 
 from shared.model.manifest import FileEntry
 
-DTYPES: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES: Mapping[str, torch.dtype] = {
+    "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8,
+}  # fmt: skip
 # The header is padded so that data starts at a multiple of this, where every dtype is aligned.
 _ALIGNMENT_BYTES = 64
 

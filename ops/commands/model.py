@@ -37,7 +37,7 @@ def prepare(
         str | None, typer.Option(help="The model's name in topics; the folder's if left out.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; else the checkpoint's.")
+        str | None, typer.Option(help="float32, float16, bfloat16, int8; else the checkpoint's.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:

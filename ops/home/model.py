@@ -140,20 +140,6 @@ class ExitModel(nn.Module):
         """`(..., hidden_size)` normed states → `(..., vocabulary)` logits."""
         return linear(states, self.embeddings())
 
-    def cut(self, layer: int) -> Any:
-        """The model that ends at `layer`: that exit alone, or the full model; weights are copies.
-
-        Args:
-            layer: an exit, or the number of layers.
-        """
-        config = LlamaConfig(**{**self.lm.config.to_dict(), "num_hidden_layers": layer})
-        cut: Any = LlamaForCausalLM(config)
-        kept = {name: value for name, value in self._folded().items() if name in cut.state_dict()}
-        cut.load_state_dict(kept)
-        if layer in self.exits:
-            cut.model.norm.weight.data = self.norms[str(layer)].get_parameter("weight").detach().clone()
-        return cut.eval()
-
     def save(self, out: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         """Write a Hugging Face checkpoint in bf16 with `exits.safetensors` beside it."""
         saved: Any = LlamaForCausalLM(self.lm.config)

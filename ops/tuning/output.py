@@ -69,7 +69,8 @@ def _replace_heads(bundle: Bundle, plan: Plan, heads: Heads, folder: Path) -> No
 def _tensors(bundle: Bundle, heads: Heads) -> Iterator[tuple[str, Tensor]]:
     """Every exit's tensors: new ones in the bundle's dtype, others as they were."""
     old: Mapping[str, Tensor] = load_file(bundle.path / EXITS_FILE)
-    dtype: torch.dtype = getattr(torch, bundle.manifest.dtype)
+    stored = bundle.manifest.dtype
+    dtype: torch.dtype = getattr(torch, "bfloat16" if stored == "int8" else stored)
     for layer in bundle.partition.exits:
         if layer in heads:
             for name, value in heads[layer].state_dict().items():

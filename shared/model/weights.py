@@ -1,4 +1,8 @@
-"""Reading a bundle's own safetensors, checked against the names and shapes the model needs."""
+"""Reading a bundle's own safetensors, checked against the names and shapes the model needs.
+
+A matrix may be stored in eight bits: int8 rows, and beside them `NAME.scale`, one factor for each row. It is
+written out in the wanted dtype when it is read.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,28 @@ from torch import Tensor, nn
 from shared.errors import BundleError
 
 Shape = tuple[int, ...]
+
+SCALE_SUFFIX = ".scale"
+_INT8_MAX = 127
+
+
+def quantise_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix in eight bits.
+
+    Args:
+        matrix: (rows, columns), any float dtype.
+
+    Returns:
+        int8 (rows, columns) in ±127, and fp32 (rows,): the factor that gives a row back.
+    """
+    values = matrix.float()
+    scale = values.abs().amax(dim=1) / _INT8_MAX
+    return (values / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).round().to(torch.int8), scale
+
+
+def restore_rows(rows: Tensor, scale: Tensor) -> Tensor:
+    """What `quantise_rows` took, as near as eight bits keep it: fp32 (rows, columns)."""
+    return rows.float() * scale[:, None]
 
 
 class WeightFile:
@@ -37,7 +63,13 @@ class WeightFile:
             raise BundleError(
                 f"{self.path}: {name} is {tuple(tensor.shape)}, not {shape}. Prepare the bundle again."
             )
+        if tensor.dtype == torch.int8:
+            tensor = restore_rows(tensor, self.read(name + SCALE_SUFFIX, shape[:1], torch.float32))
         return tensor.to(dtype)
+
+    def shape(self, name: str) -> Shape:
+        """The shape of the tensor `name`."""
+        return tuple(self._handle.get_slice(name).get_shape())
 
     def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype) -> nn.Module:
         """Give a module that was made on the meta device its weights, ready for inference."""
@@ -63,6 +95,17 @@ def open_weights(path: Path, device: str = "cpu") -> Iterator[WeightFile]:
         raise BundleError(
             f"{path} is no whole safetensors file: {error}. Prepare the bundle again."
         ) from error
+
+
+def read_all(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file, in fp32, eight-bit matrices written out.
+
+    Raises:
+        BundleError: it is no safetensors file, or cut short.
+    """
+    with open_weights(path) as weights:
+        names = sorted(name for name in weights.names if not name.endswith(SCALE_SUFFIX))
+        return {name: weights.read(name, weights.shape(name), torch.float32) for name in names}
 
 
 def shapes_of(module: nn.Module) -> Mapping[str, Shape]:

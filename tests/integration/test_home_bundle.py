@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from edge_agent.home.home import load_home
@@ -16,6 +15,7 @@ from edge_agent.task import HomeActionTask
 from shared.bundles import bundle_path
 from shared.model.bundle import Bundle
 from shared.model.manifest import CLOUD_FILE, EDGE_FILE
+from shared.model.weights import read_all
 from tests.conftest import make_broker
 from tests.integration.conftest import Install
 from tests.servers import RedisServer
@@ -39,12 +39,12 @@ class Unsplit:
     def __init__(self, bundle: Bundle) -> None:
         config = AutoConfig.for_model(**bundle.manifest.config)
         self.model = AutoModelForCausalLM.from_config(config).eval().float()
-        edge, cloud = load_file(bundle.path / EDGE_FILE), load_file(bundle.path / CLOUD_FILE)
+        edge, cloud = read_all(bundle.path / EDGE_FILE), read_all(bundle.path / CLOUD_FILE)
         weights = {f"model.{name}": value for name, value in (edge | cloud).items() if "layers." in name}
         weights["model.embed_tokens.weight"] = edge["embed.weight"]
         weights["model.norm.weight"] = cloud["norm.weight"]
         weights["lm_head.weight"] = cloud["lm_head.weight"]
-        self.model.load_state_dict({name: value.float() for name, value in weights.items()})
+        self.model.load_state_dict(weights)
         self.task = HomeActionTask(bundle, load_home(DEMO_HOME))
         self.stop = list(bundle.eos_token_ids)
 

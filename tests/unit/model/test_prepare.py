@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
@@ -18,6 +20,7 @@ from ops.prepare import TRAINED_THRESHOLD, prepare
 from shared.errors import BundleError, TopicError, UnsupportedModelError
 from shared.model.bundle import Bundle
 from shared.model.manifest import CLOUD_FILE, EDGE_FILE, EXITS_FILE
+from shared.model.weights import quantise_rows, restore_rows
 from tests.parity.cases import case_named, shake_norms
 from tests.parity.checkpoints import save_checkpoint, save_tokenizer
 from tests.parity.staged import StagedModel, StagedSession
@@ -390,3 +393,24 @@ def test_peak_memory_stays_near_the_largest_shard(tmp_path: Path) -> None:
     measured = subprocess.run(command, capture_output=True, text=True, check=True)
     grown_bytes = int(measured.stdout.split()[0])
     assert grown_bytes < 2 * max(shards) < 0.2 * sum(shards)
+
+
+def test_eight_bits_quarter_the_matrices_and_stay_near_the_model(checkpoint: Path, tmp_path: Path) -> None:
+    whole = prepare(checkpoint, [2], None, tmp_path / "whole", dtype="float32")
+    small = prepare(checkpoint, [2], None, tmp_path / "small", dtype="int8")
+    assert small.manifest.dtype == "int8"
+    assert small.manifest.files[EDGE_FILE].size_bytes < 0.35 * whole.manifest.files[EDGE_FILE].size_bytes
+    exact, near = staged_logits(whole), staged_logits(small)
+    assert torch.nn.functional.cosine_similarity(near, exact).mean() > 0.99
+    assert small.digest != whole.digest
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1e-30, 1e-3, 1.0, 1e5]))
+def test_a_row_in_eight_bits_is_off_by_half_a_step_at_most(seed: int, size: float) -> None:
+    matrix = torch.randn(5, 33, generator=torch.Generator().manual_seed(seed)) * size
+    matrix[2] = 0.0
+    matrix[3, 7] *= 1_000  # an outlier spoils its own row alone
+    rows, scale = quantise_rows(matrix)
+    off = (restore_rows(rows, scale) - matrix).abs().amax(dim=1)
+    assert bool((off <= 0.5001 * scale).all())
+    assert torch.equal(restore_rows(rows, scale)[2], matrix[2])
