@@ -43,6 +43,10 @@ def ask(
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Confidence above which an exit answers; 1: never.")
     ] = None,
+    quality: Annotated[
+        float | None,
+        typer.Option(help="Share of tokens that are to be the full model's, as calibrated: 0.99."),
+    ] = None,
     bundle: Annotated[str | None, typer.Option(help="With --local: the bundle to load.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Bound of the answer; 0: the agent's.")] = 0,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
@@ -72,6 +76,7 @@ def ask(
     template = {
         "mode": mode,
         "threshold": threshold,
+        "quality": quality,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from edge_agent.home.actions import ActionReader
 from edge_agent.home.home import Home
 from edge_agent.home.prompt import prompt_text
+from edge_agent.home.refusal import Refusal
 from edge_agent.home.shortlist import Shortlister
 from edge_agent.home.words import normalise
 from ops.home.filler import KIND_WORDS, Draft, Filler, Reject
@@ -128,6 +130,7 @@ class SampleMaker:
         self._home = home
         self._shortlister = Shortlister(home)
         self._listener = Listener(home)
+        self._reader = ActionReader(home)
         self._filler = Filler(self._grammar, self._rng, self._names, home)
 
     def _sample(self, category: str) -> Sample:
@@ -141,9 +144,19 @@ class SampleMaker:
         prompt = prompt_text(request, self._shortlister.pick(request))
         sample = Sample(category, self._home, request, said.action, prompt)
         # In the exam a shortlist that fails counts as a failure; in training it teaches invention.
-        if not self._held_out and not is_answerable(sample):
+        # What a room lacks is refused by the home, whatever the model says: no question for an exam.
+        if not (self._is_doable(sample) if self._held_out else is_answerable(sample)):
             raise Reject
         return sample
+
+    def _is_doable(self, sample: Sample) -> bool:
+        """Whether the home can carry out what the sample's action says, or it is a refusal by itself."""
+        if isinstance(sample.action, dict) and "error" in sample.action:
+            return True
+        try:
+            return bool(self._reader.read(sample.request, sample.answer))
+        except Refusal:
+            return False
 
     def _chatter(self) -> _Said:
         text = self._grammar.chatter(self._rng, self._held_out)

@@ -1,0 +1,146 @@
+"""A calibration from questions to a bundle's table: everything that `antiphon model calibrate` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ops.quality.calibrate import (
+    AGREEMENTS,
+    Certified,
+    Fit,
+    Promise,
+    certify,
+    check_enough,
+    fit,
+    parts,
+)
+from ops.quality.costs import costs_of
+from ops.quality.evidence import Evidence
+from ops.quality.forest import Forest, Progress
+from ops.quality.ladder import Ladder
+from ops.quality.levels import calibration_of, level_of
+from ops.quality.path import threshold_path
+from ops.quality.policy import Reading, unsplit_policy
+from ops.quality.question import Question
+from ops.quality.risk import least_texts
+from ops.quality.spread import MEASURES
+from ops.quality.stopwatch import Stopwatch
+from shared.errors import ConfigError
+from shared.model.calibration import Calibration
+from shared.model.confidence import Measure
+
+_TIMED: Final = 24  # answers: cloud time per token is a rough figure, of this machine alone
+
+
+@dataclass(frozen=True)
+class MeasureScore:
+    """How well a confidence measure does on the tuning texts.
+
+    Attributes:
+        areas: for each exit, the chance that a right guess scores above a wrong one.
+        kept: share of tokens that need no request, where the asked agreement is just kept.
+    """
+
+    areas: tuple[float, ...]
+    kept: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A calibration and what was found on the way.
+
+    Attributes:
+        calibration: for the bundle.
+        measures: each measure's score.
+        left_out: agreement → why it can't be promised.
+        forest: all answers, for further questions.
+    """
+
+    calibration: Calibration
+    measures: Mapping[Measure, MeasureScore]
+    left_out: Mapping[float, str]
+    forest: Forest
+
+
+def promise_of(agreement: float, confidence: float, measure: Measure) -> Promise:
+    """What was asked for, with the usual levels beside it.
+
+    Raises:
+        ConfigError: a share that can't be promised.
+    """
+    for name, value in (("agreement", agreement), ("confidence", confidence)):
+        if not 0.0 < value < 1.0:
+            raise ConfigError(f"--{name} {value:g}: choose a share between 0 and 1, for example 0.99")
+    return Promise(tuple(sorted({*AGREEMENTS, agreement})), confidence, measure)
+
+
+def calibrate(
+    ladder: Ladder,
+    questions: Sequence[Question],
+    promise: Promise,
+    *,
+    agreement: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Calibrate a bundle.
+
+    Args:
+        ladder: the bundle's.
+        questions: independent of each other, like those that will be asked.
+        promise: all levels.
+        agreement: the one that must be had.
+        seed: of the split into tuning and testing texts.
+        progress: called while the full model answers.
+
+    Raises:
+        ConfigError: the texts are too few for `agreement`.
+    """
+    check_enough(len(questions), agreement, promise.confidence)
+    forest = Forest(ladder, questions)
+    forest.decode([unsplit_policy(ladder.exits)], progress=progress)
+    tuning, testing = parts(range(len(questions)), seed)
+    chosen = fit(forest, tuning, promise)
+    kept = certify(forest, chosen, tuning, testing, promise)
+    return Outcome(
+        _calibration(ladder, [questions[index] for index in testing], promise, chosen, kept),
+        _scores(chosen.evidence, chosen.reading.temperatures, agreement),
+        _left_out(promise, kept, len(testing)),
+        forest,
+    )
+
+
+def _calibration(
+    ladder: Ladder, tested: Sequence[Question], promise: Promise, chosen: Fit, kept: Sequence[Certified]
+) -> Calibration:
+    policies = [each.policy for each in kept]
+    times = Stopwatch(ladder).compare(tested[:_TIMED], policies, rounds=1)
+    costs = costs_of(ladder.bundle, ladder.codec)
+    levels = [level_of(each, costs, timed) for each, timed in zip(kept, times, strict=True)]
+    return calibration_of(ladder, promise, chosen.reading, levels, kept[0].traces if kept else [])
+
+
+def _scores(
+    evidence: Evidence, temperatures: tuple[float, ...], agreement: float
+) -> dict[Measure, MeasureScore]:
+    """Each measure with a line of candidates of its own, so that none is judged by another's thresholds."""
+    found: dict[Measure, MeasureScore] = {}
+    for measure in MEASURES:
+        reading = Reading((measure,) * evidence.exits, temperatures)
+        path = threshold_path(evidence.read(reading), evidence.right, evidence.weights, 1.0 - agreement)
+        least = min(point.requests for point in path if point.loss <= 1.0 - agreement)
+        found[measure] = MeasureScore(evidence.separation(measure, temperatures), 1.0 - least)
+    return found
+
+
+def _left_out(promise: Promise, kept: Sequence[Certified], tested: int) -> dict[float, str]:
+    there = {each.agreement for each in kept}
+    reasons = {}
+    for agreement in promise.agreements:
+        if agreement not in there:
+            least = least_texts(1.0 - agreement, promise.confidence)
+            few = f"needs at least {least} texts to test on, there are {tested}"
+            reasons[agreement] = few if tested < least else "no candidate kept it"
+    return reasons
