@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
+from edge_agent.decode import FORCED_RUNG
+
 # Edge rungs from shallow to deep, then what is deeper still.
 _EDGE_STYLES = ("green", "cyan", "blue")
 _CLOUD_STYLE = "magenta"
@@ -32,6 +34,8 @@ def rung_style(rung: str, *, degraded: bool = False) -> str:
     """The style of a token."""
     if degraded:
         return _DEGRADED
+    if rung == FORCED_RUNG:
+        return "dim"
     if rung == "cloud":
         return _CLOUD_STYLE
     number = int(rung.removeprefix("edge-")) if rung.removeprefix("edge-").isdigit() else 1

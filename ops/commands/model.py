@@ -60,7 +60,7 @@ def prepare(
     if 1.0 in bundle.thresholds:
         console.print(
             "Exits at threshold 1 are not trained: the cloud decides every token, and standalone answers "
-            "are poor.",
+            "are poor. Train them with `antiphon model tune-exits`, then run `antiphon model calibrate`.",
             style="yellow",
         )
 
@@ -123,6 +123,7 @@ def home(
         )
     console.print(f"[green]trained[/] {escape(str(out))}", highlight=False)
     _show(make_bundle(run, out, force=force))
+    console.print("Choose its thresholds with `antiphon model calibrate`.", style="yellow")
 
 
 def _layers(text: str) -> list[int]:
@@ -143,8 +144,11 @@ def _show(bundle: Bundle) -> None:
     )
     table.add_row("edge", f"layers 1–{plan.split}, {_mb(bundle, EDGE_FILE)}")
     for entry in manifest.exits:
-        table.add_row("  exit", f"after layer {entry.layer}, threshold {entry.threshold:g}")
+        head = entry.head if entry.lm_head == "shared" else f"{entry.head} with its own LM head"
+        table.add_row("  exit", f"after layer {entry.layer}, head {head}, threshold {entry.threshold:g}")
     table.add_row("cloud", f"layers {plan.split + 1}–{plan.layers}, {_mb(bundle, CLOUD_FILE)}")
+    levels = bundle.calibration.levels if bundle.calibration else ()
+    table.add_row("calibrated", ", ".join(f"{level.agreement:g}" for level in levels) or "no")
     table.add_row("positions", str(bundle.max_positions))
     table.add_row("digest", bundle.digest)
     console.print(table)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from edge_agent.decode import FORCED_RUNG
 from ops.render import rung_style
 
 
@@ -43,11 +44,13 @@ class Tally:
 
     def table(self) -> Table:
         """For people."""
-        tokens = sum(self.rungs.values())
+        # Tokens that the grammar forced are nobody's, and count in no share.
+        tokens = max(1, self.rungs.total() - self.rungs[FORCED_RUNG])
         table = Table(title="what it took", show_header=False, title_justify="left")
         for rung, count in sorted(self.rungs.items()):
-            table.add_row(f"tokens by {rung}", f"{count} ({count / tokens:.0%})", style=rung_style(rung))
-        table.add_row("cloud requests", f"{self.requests} ({self.requests / max(1, tokens):.0%} of tokens)")
+            share = "the grammar left no choice" if rung == FORCED_RUNG else f"{count / tokens:.0%}"
+            table.add_row(f"tokens by {rung}", f"{count} ({share})", style=rung_style(rung))
+        table.add_row("cloud requests", f"{self.requests} ({self.requests / tokens:.0%} of decided tokens)")
         per_token = self.uplink_bytes / self.uploaded_tokens if self.uploaded_tokens else 0.0
         table.add_row(
             "uplink bytes per uploaded token", f"{per_token:.0f} ({self.uploaded_tokens} tokens uploaded)"
