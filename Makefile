@@ -9,7 +9,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers check test demo clean
+.PHONY: help setup servers check test search demo clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ check: $(STAMP)-dev  ## Lint, format, types and import rules; the one check comm
 
 test: $(STAMP)-dev servers  ## Run every test, against a real Mosquitto and a real Redis
 	$(BIN)/python -m pytest
+
+search: $(STAMP)-dev  ## Let the property tests look for counterexamples they have not met yet
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest tests/property tests/unit
 
 demo: $(STAMP)-all  ## Run the main job: a home asks, edge and cloud answer, things fail
 	@$(BIN)/antiphon demo

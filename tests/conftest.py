@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from broker.embedded import BrokerSettings, EmbeddedBroker
 from tests.servers import EmbeddedServer, MosquittoServer, RedisServer, ServerProcess, find_binary
 
 BROKERS = ["embedded", "mosquitto"]
+
+# The same code gets the same verdict. New counterexamples are looked for by `make search`; no example has a
+# deadline, since these machines are shared.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def need_binary(name: str, package: str) -> None:

@@ -41,6 +41,9 @@ _CLIP: Final = 1.0
 _CHANCE_RIVALS: Final = 400
 _MAX_STEPS: Final = 10_000_000
 _LINES_WEIGHT: Final = 0.2  # of the home's lines in the loss, beside the answer's 1
+# Of answers with several actions: one request in twelve, and the hardest: which part is still to be done?
+_SEVERAL_WEIGHT: Final = 2.5
+_SEVERAL: Final = "["
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -144,6 +147,9 @@ class Run:
         self._out = out
         self._data = data
         self._optimizers = _optimizers(self.model)
+        # Tokens that an answer with several actions may begin with.
+        starts = [token for text, token in tokenizer.get_vocab().items() if text.startswith(_SEVERAL)]
+        self._several = torch.tensor(sorted(starts))
         self._step = 0
         self._tokens = 0
         self._elapsed_s = 0.0
@@ -193,7 +199,7 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
         chance = torch.Generator().manual_seed(self.plan.seed * _MAX_STEPS + self._step)
-        losses = weighted_losses(self.model, batch, chance)
+        losses = weighted_losses(self.model, batch, chance, self._several)
         total = torch.stack([exit_weight(layer, share) * loss for layer, (loss, _) in losses.items()]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
@@ -230,7 +236,7 @@ class Run:
 
 
 def weighted_losses(
-    model: ExitModel, batch: Batch, chance: torch.Generator
+    model: ExitModel, batch: Batch, chance: torch.Generator, several: Tensor
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """By exit layer: what to minimise, and the mean cross-entropy of the answers' tokens alone.
 
@@ -243,7 +249,9 @@ def weighted_losses(
         places < torch.from_numpy(batch.lengths)[:, None] - 1
     )
     answers = (places >= torch.from_numpy(batch.answers)[:, None] - 1).expand_as(ids)[learned]
-    weights = torch.where(answers, 1.0, _LINES_WEIGHT)
+    first = ids[torch.arange(len(ids)), torch.from_numpy(batch.answers).long()]
+    weight = torch.where(torch.isin(first, several), _SEVERAL_WEIGHT, 1.0)[:, None].expand_as(ids)[learned]
+    weights = torch.where(answers, weight, _LINES_WEIGHT)
     targets, rivals = _rivals(torch.roll(ids, -1, 1)[learned], ids, model.vocabulary, chance)
     with torch.autocast("cpu", torch.bfloat16):
         states = model.hidden(ids)
