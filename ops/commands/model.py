@@ -89,7 +89,7 @@ def home(
     run: Annotated[Path, typer.Option(help="Folder of the run: data, checkpoints; goes on from it.")] = Path(
         "runs/home"
     ),
-    steps: Annotated[int, typer.Option(min=1, help="Batches; equal steps give equal models.")] = 4_300,
+    steps: Annotated[int, typer.Option(min=1, help="Batches; equal steps give equal models.")] = 6_400,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Train that long, whatever the number of batches.")
     ] = None,

@@ -48,8 +48,8 @@ class Tally:
         tokens = max(1, self.rungs.total() - self.rungs[FORCED_RUNG])
         table = Table(title="what it took", show_header=False, title_justify="left")
         for rung, count in sorted(self.rungs.items()):
-            share = "the grammar left no choice" if rung == FORCED_RUNG else f"{count / tokens:.0%}"
-            table.add_row(f"tokens by {rung}", f"{count} ({share})", style=rung_style(rung))
+            part = "the grammar left no choice" if rung == FORCED_RUNG else f"{count / tokens:.0%}"
+            table.add_row(f"tokens by {rung}", f"{count} ({part})", style=rung_style(rung))
         table.add_row("cloud requests", f"{self.requests} ({self.requests / tokens:.0%} of decided tokens)")
         per_token = self.uplink_bytes / self.uploaded_tokens if self.uploaded_tokens else 0.0
         table.add_row(

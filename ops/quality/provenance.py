@@ -20,7 +20,7 @@ def machine() -> dict[str, str | int]:
         "cpu": _cpu(),
         "cores": os.cpu_count() or 1,
         "torch_threads": torch.get_num_threads(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": str(torch.__version__),
     }
