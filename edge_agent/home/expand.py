@@ -66,5 +66,5 @@ def _placed(entity: Entity, slots: Action) -> Action:
     """By room and kind; a thing that stands nowhere by its name."""
     if entity.area is None:
         return {"name": entity.name}
-    kind = {slot: slots[slot] for slot in ("device_class",) if slot in slots}
+    kind = {"device_class": slots["device_class"]} if "device_class" in slots else {}
     return {"area": entity.area, "domain": entity.domain, **kind}

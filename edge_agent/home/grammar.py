@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from edge_agent.home.actions import MAX_ACTIONS
-from edge_agent.home.shortlist import Mention, Shortlist
+from edge_agent.home.shortlist import MAX_REQUEST_WORDS, Mention, Shortlist
 from edge_agent.home.vocabulary import (
     FREE_NAME_INTENTS,
     IMPLIED_NUMBERS,
@@ -75,7 +75,8 @@ class _Answer:
 
     def __init__(self, grammar: ActionGrammar, request: str, shortlist: Shortlist) -> None:
         self._grammar = grammar
-        self._words = normalise(request).split()
+        # As far as the shortlist reads too: runs of runs grow with the square of the words.
+        self._words = normalise(request).split()[:MAX_REQUEST_WORDS]
         self._numbers = [word for word in dict.fromkeys(self._words) if _is_number(word)]
         self._shortlist = shortlist
 

@@ -11,7 +11,7 @@ from edge_agent.home.grammar import ActionGrammar
 from edge_agent.home.home import parse_home
 from edge_agent.home.prompt import answer_text
 from edge_agent.home.refusal import Refusal
-from edge_agent.home.shortlist import Shortlister
+from edge_agent.home.shortlist import MAX_REQUEST_WORDS, Shortlister
 from edge_agent.token_paths import TokenPaths
 
 HOME = parse_home("""
@@ -132,6 +132,13 @@ def test_right_answers_are_allowed(request_: str, action):
 )  # fmt: skip
 def test_inventions_are_not(request_: str, answer: str):
     assert not accepts(request_, answer)
+
+
+def test_words_far_into_a_request_are_no_longer_offered():
+    """A long request must not make every token of an answer slower than the one before."""
+    milk = answer_text({"intent": "HassShoppingListAddItem", "slots": {"item": "milk"}})
+    assert accepts("the " * (MAX_REQUEST_WORDS - 1) + "milk", milk)
+    assert not accepts("the " * MAX_REQUEST_WORDS + "milk", milk)
 
 
 def test_an_endless_list_is_not_allowed():
