@@ -139,6 +139,20 @@ class MqttTransport:
         self._go_down()
         return False
 
+    async def probe(self, timeout_s: float) -> bool:
+        """See `Transport.probe`."""
+        link, asked = self._link, self.subscriptions.one_granted()
+        if link is None or not asked:
+            return link is not None
+        try:
+            await link.subscribe_all(asked, timeout_s)
+        except aiomqtt.MqttError as error:
+            if self._link is link:
+                _log.warning("broker_silent", broker=self._broker, detail=str(error))
+                self._go_down()
+            return False
+        return True
+
     def on_state(self, callback: Callable[[bool], None]) -> None:
         """See `Transport.on_state`."""
         self._callbacks.append(callback)
@@ -240,8 +254,8 @@ class MqttTransport:
         settings, will = self.settings, None
         if settings.presence is not None:
             settings.presence.next_birth()
-            offline = settings.presence.payload(online=False)
-            will = aiomqtt.Will(settings.presence.topic, offline, qos=1, retain=True)
+            lost = settings.presence.payload(online=False, lost=True)
+            will = aiomqtt.Will(settings.presence.topic, lost, qos=1, retain=True)
         return PahoLink(
             settings.host,
             settings.port,

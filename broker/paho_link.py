@@ -151,8 +151,12 @@ class PahoLink(aiomqtt.Client):
         self._unwritten_bytes += len(payload)
         return True
 
-    async def subscribe_all(self, filters: dict[str, int]) -> dict[str, int]:
+    async def subscribe_all(self, filters: dict[str, int], timeout_s: float | None = None) -> dict[str, int]:
         """Subscribe to filters at their QoS with one packet.
+
+        Args:
+            filters: topic filter → QoS.
+            timeout_s: how long the answer may take; None: as long as connecting.
 
         Returns:
             The reason code of each; 0x80 and above is a refusal.
@@ -161,7 +165,7 @@ class PahoLink(aiomqtt.Client):
             aiomqtt.MqttError: the broker did not answer in time.
         """
         asked = [(each, SubscribeOptions(qos=qos)) for each, qos in filters.items()]
-        reasons = await self.subscribe(asked)
+        reasons = await self.subscribe(asked, timeout=timeout_s)
         return {each: _code(reason) for each, reason in zip(filters, reasons, strict=True)}
 
     async def until_lost(self) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from shared.errors import WireError
 
@@ -18,16 +20,22 @@ MAX_STATUS_BYTES = 1_024
 """A status is some sixty bytes; whatever is far longer was not sent by one of us."""
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a status topic holds, as JSON so that any MQTT client can show it.
 
     Attributes:
         online: whether its sender is connected.
         birth: number of the connection it speaks of; a higher one is newer.
+        lost: it did not leave by itself: the will speaks.
+        bundle: name of the bundle that a worker serves.
+        digest: the bundle's digest.
     """
 
     online: bool
     birth: int
+    lost: bool = False
+    bundle: Annotated[str, Meta(max_length=64)] = ""
+    digest: Annotated[str, Meta(max_length=128)] = ""
 
 
 _DECODER = msgspec.json.Decoder(Status)
@@ -53,10 +61,13 @@ class Presence:
 
     Attributes:
         topic: its retained status topic.
+        bundle: what a worker serves. digest: of that bundle.
         wall_clock_s: seconds since the epoch, so that births also grow over restarts.
     """
 
     topic: str
+    bundle: str = ""
+    digest: str = ""
     wall_clock_s: Callable[[], float] = time.time
     birth: int = 0
 
@@ -64,9 +75,11 @@ class Presence:
         """Count up for a new connection."""
         self.birth = max(self.birth + 1, int(self.wall_clock_s() * 1000))
 
-    def payload(self, *, online: bool) -> bytes:
+    def payload(self, *, online: bool, lost: bool = False) -> bytes:
         """The status of the present connection."""
-        return msgspec.json.encode(Status(online=online, birth=self.birth))
+        return msgspec.json.encode(
+            Status(online=online, birth=self.birth, lost=lost, bundle=self.bundle, digest=self.digest)
+        )
 
 
 class Roster:

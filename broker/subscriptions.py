@@ -88,6 +88,13 @@ class Subscriptions:
         """The broker's reason code for a filter on the present connection; None while there is none."""
         return self._granted.get(topic_filter)
 
+    def one_granted(self) -> dict[str, int]:
+        """A filter that is in force, with its QoS, to ask for again; none, if there is none."""
+        for each, wanted in self._wanted.items():
+            if self._granted.get(each, REFUSED) < REFUSED:
+                return {each: wanted.qos}
+        return {}
+
     def dispatch(self, incoming: Incoming) -> None:
         """Hand a message to the handler of every filter that matches it."""
         handlers = self._handlers.match(incoming.topic)

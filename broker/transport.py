@@ -85,6 +85,12 @@ class Transport(Protocol):
             than the broker takes; it is then not sent.
         """
 
+    async def probe(self, timeout_s: float) -> bool:
+        """Whether the broker answers now; one that does not is treated as lost, and a new connection is tried.
+
+        A frozen broker, or half a connection, shows in no other way for long.
+        """
+
     def on_state(self, callback: Callable[[bool], None]) -> None:
         """Tell `callback` of every change of `connected`."""
 

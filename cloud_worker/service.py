@@ -36,7 +36,8 @@ async def worker_service(settings: Settings) -> AsyncIterator[CloudWorker]:
     section = settings.worker
     bundle = Bundle.open(bundle_path(settings.general.bundle))
     engine = await asyncio.to_thread(_load, bundle, section.threads)
-    presence = Presence(topics.worker_status_topic(settings.general.tenant, section.id))
+    status_topic = topics.worker_status_topic(settings.general.tenant, section.id)
+    presence = Presence(status_topic, bundle.name, bundle.digest)
     # A broker has one client of an id, over all tenants.
     client_id = f"{settings.general.tenant}.worker.{section.id}"
     async with AsyncExitStack() as stack:

@@ -113,7 +113,7 @@ class CloudWorker:
             refuse=self._refuse,
         )
         self._background: list[asyncio.Task[None]] = []
-        self._open_filter = topics.open_filter(tenant, model, pool)
+        self._open_filter = topics.open_filter(tenant, topics.pool_of(model, digest), pool)
         self._steps_filter = topics.steps_filter(tenant, worker)
 
     async def start(self) -> None:

@@ -153,6 +153,7 @@ class EdgeAgent:
             request.sampling,
             session.states,
             self._settings.patience,
+            self._link.reply_time,
         )
         cloud = self._link.session(new_id("s-"), core)
         cloud.open()

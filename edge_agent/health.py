@@ -1,19 +1,39 @@
-"""May a worker be looked for now? A circuit breaker over real signals. Sans I/O.
+"""What state is the link to the cloud in, and may a worker be looked for now? Sans I/O.
 
-    connected, no recent failure     open
-    connected, an ask has failed     don't until the cool-down is over, then one session tries (a probe)
-    disconnected                     don't; a new connection clears the record
+    state       it means                              event                 next
+    --------    -----------------------------------   -------------------   -------------------------------
+    ONLINE      asks are answered, or none was yet    an ask failed         DEGRADED
+                                                      the pool is deserted  DEGRADED
+    DEGRADED    the broker is there, the cloud was    an ask is answered    ONLINE
+                silent: after a cool-down one         a worker came         ONLINE
+                session at a time tries (a probe)     an ask failed         DEGRADED, twice the cool-down
+    OFFLINE     no connection, or the broker did      a new connection      ONLINE
+                not answer when it was probed
+    any                                               connection lost       OFFLINE
 
-The cool-down doubles with each failure, so that a home without a working cloud loses little time,
-and a success ends it. Sessions that have a worker are not held back: their own deadlines judge it.
+The signals are asks that went unanswered, the connection, presence, and the answer to a probe of the
+broker, which the link sends when an ask failed. A keep-alive alone would let a frozen broker or half a
+connection pass for tens of seconds.
+
+The cool-down doubles with each failure, so that a home without a working cloud loses little time.
+Sessions that have a worker are not held back: their own deadlines judge it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 FIRST_COOL_DOWN_S = 0.25
-MAX_COOL_DOWN_S = 5.0
+MAX_COOL_DOWN_S = 4.0
+
+
+class LinkState(Enum):
+    """How well the cloud can be reached."""
+
+    ONLINE = "online"
+    DEGRADED = "degraded"
+    OFFLINE = "offline"
 
 
 @dataclass(slots=True)
@@ -23,6 +43,13 @@ class LinkHealth:
     connected: bool = False
     failures: int = 0
     retry_at_s: float = 0.0
+
+    @property
+    def state(self) -> LinkState:
+        """See the table above."""
+        if not self.connected:
+            return LinkState.OFFLINE
+        return LinkState.DEGRADED if self.failures else LinkState.ONLINE
 
     def may_open(self, now_s: float) -> bool:
         """Whether a session may look for a worker; after a failure, one at a time may."""
@@ -38,12 +65,12 @@ class LinkHealth:
         self.on_success()
 
     def on_success(self) -> None:
-        """The cloud has answered."""
+        """The cloud has answered, or a worker came."""
         self.failures = 0
         self.retry_at_s = 0.0
 
     def on_failure(self, now_s: float) -> None:
-        """An ask went unanswered."""
+        """An ask went unanswered, or nobody is there to answer one."""
         self.retry_at_s = now_s + self._cool_down_s()
         self.failures = min(self.failures + 1, 16)
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker.presence import Roster, read_status
+from broker.presence import read_status
 from broker.transport import Incoming, Transport
 from edge_agent.cloud_session import Action, Answered, CloudSession, Failed, Phase, SendOpen, SendStep
 from edge_agent.decode import Guess
-from edge_agent.health import LinkHealth
+from edge_agent.health import LinkHealth, LinkState
+from edge_agent.pool import Pool
+from edge_agent.reply_time import ReplyTime
 from shared.errors import AntiphonError, LinkError
 from shared.wire import topics
 from shared.wire.codec import decode_to_edge, encode
@@ -30,6 +32,8 @@ LINE_FULL = "the line to the broker is full"
 CLOUD_RESTING = "the cloud did not answer a moment ago"
 # An open or close is worth nothing once its session has waited that long.
 CONTROL_EXPIRY_S = 10
+# A broker that is there answers a probe at once; one that does not in this time is as good as lost.
+PROBE_TIMEOUT_S = 1.0
 # How long the last words to workers may take when the edge stops.
 FAREWELL_TIMEOUT_S = 0.5
 
@@ -97,7 +101,7 @@ class LinkedSession:
         if not health.connected:
             return BROKER_AWAY
         if self.core.phase is Phase.CLOSED and not health.may_open(now_s):
-            return CLOUD_RESTING
+            return self._link.why_nobody() or CLOUD_RESTING
         return ""
 
     def close(self) -> None:
@@ -120,10 +124,11 @@ class LinkedSession:
                         self.perform(self.core.on_link_lost(LINE_FULL if connected else BROKER_AWAY))
                         return
                 case Answered(guess, compute_us, queue_us):
-                    self._link.health.on_success()
+                    self._link.note_success()
                     self._resolve(CloudReply(guess, "", compute_us, queue_us))
                 case Failed(reason):
                     if self.core.phase is not Phase.REFUSED:  # that is about the session, not the link
+                        reason = self._link.why_nobody() or reason
                         self._link.note_failure(reason)
                     self._resolve(CloudReply(None, reason))
         self._set_timer()
@@ -154,17 +159,24 @@ class CloudLink:
         transport: the MQTT connection; started and stopped by the caller.
         tenant: whose home this is.
         edge: this edge's id.
-        model: name of the bundle that the pool serves.
+        model: name of the bundle that the pool serves. digest: the bundle's digest.
+
+    Attributes:
+        health: the state of the way to the cloud.
+        reply_time: how long answers take.
     """
 
-    def __init__(self, transport: Transport, *, tenant: str, edge: str, model: str) -> None:
+    def __init__(self, transport: Transport, *, tenant: str, edge: str, model: str, digest: str) -> None:
         self.health = LinkHealth(connected=transport.connected)
+        self.reply_time = ReplyTime()
         self._transport = transport
         self._tenant = check_id(tenant, "tenant")
         self._edge = check_id(edge, "edge id")
-        self._model = check_id(model, "model name")
+        self._pool_id = check_id(topics.pool_of(model, digest), "pool id")
+        self._pool = Pool(model, digest)
         self._sessions: dict[str, LinkedSession] = {}
-        self._workers = Roster()
+        self._probing: asyncio.Task[None] | None = None
+        self._told = self.health.state
         self._publishing: set[asyncio.Task[None]] = set()
         transport.on_state(self._on_state)
         transport.subscribe(topics.reply_filter(tenant, edge), self._on_reply)
@@ -191,17 +203,46 @@ class CloudLink:
 
     def publish_open(self, session: LinkedSession, message: Open) -> None:
         """Ask the pool for a worker."""
-        self._publish_control(topics.open_topic(session.address, self._model), encode(message))
+        self._publish_control(topics.open_topic(session.address, self._pool_id), encode(message))
 
     def publish_step(self, session: LinkedSession, worker: str, payload: bytes) -> bool:
         """Send a step to its worker; False when the broker is away."""
         return self._transport.publish_soon(topics.steps_topic(session.address, worker), payload)
 
+    def why_nobody(self) -> str:
+        """Why no worker takes a session, as far as presence tells."""
+        return self._pool.absence()
+
+    def note_success(self) -> None:
+        """An ask was answered."""
+        self.health.on_success()
+        self._tell()
+
     def note_failure(self, reason: str) -> None:
-        """An ask went unanswered: rest, unless the broker's absence already says it."""
+        """An ask went unanswered: rest, and see whether the broker is there at all."""
+        log.warning("cloud_unavailable", reason=reason)
         if self.health.connected:
             self.health.on_failure(self.now_s())
-        log.warning("cloud_unavailable", reason=reason)
+            self._tell()
+            self._probe()
+
+    def _probe(self) -> None:
+        if self._probing is None:
+            self._probing = asyncio.get_running_loop().create_task(self._probe_broker())
+
+    async def _probe_broker(self) -> None:
+        try:
+            await self._transport.probe(PROBE_TIMEOUT_S)  # a silent broker is told to `_on_state`
+        finally:
+            self._probing = None
+
+    def _tell(self) -> None:
+        """Log each change of state once."""
+        state = self.health.state
+        if state is not self._told:
+            self._told = state
+            tell = log.info if state is LinkState.ONLINE else log.warning
+            tell("link_state", state=state.value)
 
     async def wait_connected(self, timeout_s: float) -> bool:
         """Wait for the broker connection; whether there is one."""
@@ -209,6 +250,8 @@ class CloudLink:
 
     async def aclose(self) -> None:
         """Let the last words go out, for `FAREWELL_TIMEOUT_S` at most."""
+        if self._probing is not None:
+            self._probing.cancel()
         if self._publishing:
             await asyncio.wait(self._publishing, timeout=FAREWELL_TIMEOUT_S)
         for task in self._publishing:
@@ -229,6 +272,9 @@ class CloudLink:
 
     def _on_state(self, connected: bool) -> None:
         self.health.on_connection(connected=connected)
+        if connected and self._pool.deserted:
+            self.health.on_failure(self.now_s())
+        self._tell()
         if not connected:
             for session in list(self._sessions.values()):
                 session.perform(session.core.on_link_lost(BROKER_AWAY))
@@ -254,6 +300,18 @@ class CloudLink:
         except AntiphonError as error:
             log.warning("status_refused", code=error.code, reason=str(error))
             return
-        if self._workers.hear(worker, status) and not status.online:
+        was_deserted = self._pool.deserted
+        if not self._pool.hear(worker, status):
+            return
+        self._note_pool(was_deserted=was_deserted)
+        if not status.online:
             for session in list(self._sessions.values()):
-                session.perform(session.core.on_worker_gone(worker, self.now_s()))
+                session.perform(session.core.on_worker_gone(worker, self.now_s(), lost=status.lost))
+
+    def _note_pool(self, *, was_deserted: bool) -> None:
+        """Nobody to ask: rest. Somebody again: ask at once."""
+        if self._pool.deserted and not was_deserted:
+            self.health.on_failure(self.now_s())
+        elif was_deserted and not self._pool.deserted:
+            self.health.on_success()
+        self._tell()

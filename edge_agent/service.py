@@ -60,7 +60,7 @@ async def edge_service(
             presence = Presence(topics.edge_status_topic(tenant, edge)) if serve_devices else None
             client_id = f"{tenant}.edge.{edge}"  # a broker has one client of an id, over all tenants
             transport = await stack.enter_async_context(transport_for(settings.broker, client_id, presence))
-            link = CloudLink(transport, tenant=tenant, edge=edge, model=bundle.name)
+            link = CloudLink(transport, tenant=tenant, edge=edge, model=bundle.name, digest=bundle.digest)
             stack.push_async_callback(link.aclose)
         agent = EdgeAgent(engine, task, facts, agent_settings, link)
         if with_broker and serve_devices:
@@ -83,7 +83,7 @@ def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings
         measures=bundle.measures,
         threads=edge.threads,
     )
-    patience = Patience(edge.open_deadline_s, edge.step_deadline_s, edge.max_attempts)
+    patience = Patience(edge.open_deadline_s, edge.step_deadline_s, edge.max_attempts, edge.deadline_s)
     return engine, AgentSettings(policy, edge.mode, edge.max_new_tokens, patience, bundle.calibration)
 
 

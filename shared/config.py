@@ -88,8 +88,10 @@ class EdgeSection:
         mode: `standalone` never asks the cloud.
         thresholds: Confidence above which each exit is sure, 1 is never; empty: the bundle's.
         codec: How hidden states are compressed.
-        step_deadline_s: How long a step may take before it is sent again.
-        max_attempts: How often a step is sent before the edge goes on alone.
+        deadline_s: How long a token may wait for the cloud before the edge says its own; long contexts have
+            more.
+        step_deadline_s: How long a step may take before another worker is asked.
+        max_attempts: How many workers are asked for a token before the edge says its own.
         open_deadline_s: How long an open may take.
         max_new_tokens: Longest answer.
         home: YAML file that describes the home; empty: the demo home.
@@ -100,9 +102,10 @@ class EdgeSection:
     mode: Literal["collaborative", "standalone"] = "collaborative"
     thresholds: Shares = ()
     codec: Literal["fp32", "fp16", "int8"] = "fp16"  # the names of shared/tensors, which needs torch
+    deadline_s: Seconds = 3.0
     step_deadline_s: Seconds = 1.0
     max_attempts: Count = 3
-    open_deadline_s: Seconds = 1.0
+    open_deadline_s: Seconds = 0.5
     max_new_tokens: Count = 256
     home: str = ""
     threads: Count = 1

@@ -17,6 +17,9 @@ from shared.wire.ids import check_id
 ROOT = "antiphon/v1"
 # Longest topic taken apart; every topic of ours is shorter (six ids of 64 and the fixed words).
 MAX_TOPIC_CHARS = 512
+# Of a bundle's name and digest in its pool's id, which may have 64 characters.
+_MODEL_CHARS = 47
+_DIGEST_CHARS = 16
 
 
 class SessionAddress(NamedTuple):
@@ -38,8 +41,13 @@ class DeviceAddress(NamedTuple):
     device: str
 
 
+def pool_of(model: str, digest: str) -> str:
+    """The id of the pool that serves a bundle: pools of one name and other weights never meet."""
+    return f"{model[:_MODEL_CHARS]}.{digest[:_DIGEST_CHARS]}"
+
+
 def open_topic(address: SessionAddress, model: str) -> str:
-    """Where an edge asks the pool of `model` for a worker."""
+    """Where an edge asks the pool of `model` (see `pool_of`) for a worker."""
     return f"{ROOT}/{address.tenant}/pool/{model}/open/{address.edge}/{address.session}"
 
 

@@ -441,3 +441,29 @@ async def test_a_status_is_json_that_anybody_can_read(
 async def test_a_password_shows_nowhere() -> None:
     settings = MqttSettings(host="h", port=1, client_id="c", username="u", password="hunter2")
     assert "hunter2" not in repr(settings)
+
+
+async def test_a_frozen_broker_is_found_by_a_probe_and_taken_for_lost(
+    own_broker: ServerProcess, topic: str, unique: Unique
+) -> None:
+    states: list[bool] = []
+    async with transport(own_broker, unique("t")) as link:
+        link.on_state(states.append)
+        link.subscribe(f"{topic}/a", lambda _: None)
+        await link.subscribed(f"{topic}/a", 5)
+        assert await link.probe(5)
+        own_broker.freeze()
+        try:
+            assert link.connected  # nothing has told it yet
+            assert not await link.probe(0.2)
+            assert states[-1] is False
+        finally:
+            own_broker.unfreeze()
+        assert await link.wait_connected(10)
+        assert await link.probe(5)
+
+
+async def test_a_probe_without_a_connection_says_no_at_once(tmp_path: Path, unique: Unique) -> None:
+    server = make_broker("embedded", tmp_path / "never")
+    async with transport(server, unique("t")) as link:
+        assert not await link.probe(60)

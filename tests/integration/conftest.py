@@ -118,6 +118,7 @@ def settings_for(server: ServerProcess, bundle: Path | str, **given: Any) -> Set
             # A loaded machine must not look like a broken one; faults have tests of their own.
             "edge.step_deadline_s": 20.0,
             "edge.open_deadline_s": 20.0,
+            "edge.deadline_s": 60.0,
             **{key.replace("__", "."): value for key, value in given.items()},
         },
         environ={},

@@ -201,7 +201,7 @@ def test_an_edge_that_is_told_to_stop_answers_every_prompt_in_hand(
     tiny: Reference, tmp_path: Path, embedded_server: ServerProcess
 ):
     """No worker is there and the edge is patient: SIGTERM finds the prompt in hand and can't wait it out."""
-    patience = ("--set", "edge.open_deadline_s=60", "--set", "edge.step_deadline_s=60")
+    patience = ("--set", "edge.open_deadline_s=60", "--set", "edge.deadline_s=60")
     serve = (*patience, "edge", "serve", "--port", str(embedded_server.port))
     with (
         Client(embedded_server, "panel") as panel,

@@ -38,9 +38,8 @@ class RawEdge:
     async def open(self, epoch: int, digest: str | None = None) -> ToEdge:
         await self.transport.subscribed(topics.reply_topic(self.address), WAIT_S)
         message = Open(epoch, digest or self.digest, "fp32")
-        await self.transport.publish(
-            topics.open_topic(self.address, "tiny"), encode(message), qos=1, timeout_s=WAIT_S
-        )
+        topic = topics.open_topic(self.address, topics.pool_of("tiny", self.digest))
+        await self.transport.publish(topic, encode(message), qos=1, timeout_s=WAIT_S)
         reply = await self.reply()
         if isinstance(reply, Opened):
             self.worker = reply.worker

@@ -57,12 +57,25 @@ def test_the_reply_answers_the_ask_and_the_next_ask_sends_only_what_is_new():
     assert (step.message.from_position, step.message.count, step.message.number) == (4, 1, 2)
 
 
+def test_a_silent_worker_is_sent_the_wanted_step_again_in_the_same_epoch_before_it_is_left():
+    states = StateLog(4096)
+    states.append(bytes(4096 * 20))
+    session = CloudSession("digest", VOCAB, "fp16", Sampling(), states, Patience(0.5, 1.0, 2))
+    session.ask(19, 0.0)
+    sent = session.on_message(Opened(1, "w1", 0), 0.0)
+    assert session.on_deadline(session.deadline_s - 0.01) == []
+    assert session.on_deadline(session.deadline_s) == [sent[-1]]
+    (answer,) = session.on_message(reply(session, sent[-1].message.number, 19), 0.9)
+    assert isinstance(answer, Answered)
+    assert session.epoch == 1
+
+
 def test_a_missed_deadline_opens_with_the_next_epoch_and_the_late_reply_is_dropped():
     session = make_session()
     session.ask(4, 0.0)
     opened(session)
     late = reply(session, 1, 4)
-    assert session.on_deadline(session.deadline_s - 0.01) == []
+    assert isinstance(session.on_deadline(session.deadline_s)[0], SendStep)
     (action,) = session.on_deadline(session.deadline_s)
     assert isinstance(action, SendOpen)
     assert action.message.epoch == 2
@@ -79,6 +92,57 @@ def test_attempts_are_bounded_and_the_edge_goes_on_alone():
     assert "no worker" in failed.reason
     assert session.deadline_s is None
     assert isinstance(session.ask(4, 9.0)[0], SendOpen)
+
+
+def test_however_many_attempts_are_left_the_edge_waits_no_longer_than_its_deadline():
+    session = make_session(attempts=1_000)
+    session.ask(4, 0.0)
+    now_s = 0.0
+    for _ in range(1_000):
+        now_s = session.deadline_s
+        actions = session.on_deadline(now_s)
+        if isinstance(actions[0], Failed):
+            break
+    assert actions == [Failed("the cloud did not answer within 3 s")]
+    assert now_s == pytest.approx(3.0, abs=0.1)
+
+
+def test_an_ask_that_meets_an_open_under_way_is_bounded_too():
+    session = make_session()
+    session.patience = Patience(open_deadline_s=60.0, deadline_s=1.0)
+    session.open(0.0)
+    session.ask(4, 5.0)
+    assert session.deadline_s == pytest.approx(6.0, abs=0.1)
+    assert isinstance(session.on_deadline(session.deadline_s)[0], Failed)
+
+
+def test_the_time_to_send_again_follows_the_links_reply_times():
+    session = make_session()
+    session.ask(3, 0.0)
+    opened(session)
+    for number in range(1, 40):
+        session.on_message(reply(session, number, 3), session._asked_s + 0.02)
+        session.ask(3, float(number))
+    assert session.deadline_s - 39.0 == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_step_over_which_two_workers_died_gets_no_third():
+    session = make_session(attempts=9)
+    session.ask(4, 0.0)
+    opened(session)
+    assert isinstance(session.on_worker_gone("w1", 0.2, lost=True)[0], SendOpen)
+    opened(session)
+    (failed,) = session.on_worker_gone("w1", 0.3, lost=True)
+    assert "2 workers died" in failed.reason
+    assert session.phase is Phase.REFUSED
+
+
+def test_workers_that_leave_by_themselves_are_no_deaths():
+    session = make_session(attempts=9)
+    session.ask(4, 0.0)
+    for _ in range(4):
+        opened(session)
+        assert isinstance(session.on_worker_gone("w1", 0.2)[0], SendOpen)
 
 
 def test_a_gap_is_filled_from_where_the_worker_is():
