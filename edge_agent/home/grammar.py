@@ -1,6 +1,6 @@
 """Which answers a request may have: JSON that this home can read, with names and words at hand.
 
-    answer  = action | "[" action ", " action … "]" | refusal
+    answer  = action | "[" action ", " action … "]" | refusal           no action of a list twice
     action  = {"intent": INTENT, "slots": {slot, …}}         slots in the order of `INTENT_SLOTS`
     value   = a name of the shortlist | a word of Home Assistant | a number said or implied
             | a run of the request's own words
@@ -37,15 +37,13 @@ _MAX_STEP: Final = 100  # percent
 Encode = Callable[[str], Sequence[int]]
 Paths = Iterator[Path]
 Then = Callable[[], Paths]
-After = Callable[[str], Paths]
 
 
-class Slot(NamedTuple):
-    """A slot about to be written: of which intent, and what stands between it and the one before."""
+class Value(NamedTuple):
+    """A slot's value as JSON, but for the quote that closes it: what follows is one piece with that quote."""
 
-    intent: str
-    name: str
-    lead: str
+    text: str
+    quote: str = ""
 
 
 class ActionGrammar:
@@ -76,125 +74,161 @@ class _Answer:
     def __init__(self, grammar: ActionGrammar, request: str, shortlist: Shortlist) -> None:
         self._grammar = grammar
         # As far as the shortlist reads too: runs of runs grow with the square of the words.
-        self._words = normalise(request).split()[:MAX_REQUEST_WORDS]
-        self._numbers = [word for word in dict.fromkeys(self._words) if _is_number(word)]
+        self.words = normalise(request).split()[:MAX_REQUEST_WORDS]
+        self._numbers = [word for word in dict.fromkeys(self.words) if _is_number(word)]
         self._shortlist = shortlist
 
     def start(self) -> Paths:
         """The first token decides: one action, several, or none."""
-        yield self._path('{"intent": "', lambda: self._intents(1, several=False))
-        yield self._path('[{"intent": "', lambda: self._intents(1, several=True))
+        yield self.path('{"intent": "', lambda: self._intents(None))
+        yield self.path('[{"intent": "', lambda: self._intents(()))
         for code in _REFUSALS:
-            yield self._path('{"error": "' + code + '"}', self._grammar.end)
+            yield self.path('{"error": "' + code + '"}', self._grammar.end)
 
-    def _path(self, text: str, then: Then) -> Path:
+    def path(self, text: str, then: Then) -> Path:
+        """The path along the tokens of `text`."""
         return Path(self._grammar.tokens(text), then)
 
-    def _intents(self, count: int, *, several: bool) -> Paths:
+    def _intents(self, done: tuple[str, ...] | None) -> Paths:
+        """The next action; `done` are the list's actions before it, None where there is no list."""
         for intent in INTENT_SLOTS:
-            slots = _Slots(self, intent, count, several=several)
-            yield self._path(intent + '", "slots": {', slots.first)
+            yield from _Action(self, intent, done).start()
 
-    def close(self, quote: str, count: int, *, several: bool) -> Paths:
-        """The end of the `count`th action."""
-        if not several:
-            yield self._path(quote + "}}", self._grammar.end)
+    def close(self, quote: str, done: tuple[str, ...] | None) -> Paths:
+        """The end of an action, which is the last of `done` if it stands in a list."""
+        if done is None:
+            yield self.path(quote + "}}", self._grammar.end)
             return
-        if count < MAX_ACTIONS:
-            yield self._path(quote + '}}, {"intent": "', lambda: self._intents(count + 1, several=True))
-        if count > 1:
-            yield self._path(quote + "}}]", self._grammar.end)
+        if len(done) < MAX_ACTIONS:
+            yield self.path(quote + '}}, {"intent": "', lambda: self._intents(done))
+        if len(done) > 1:
+            yield self.path(quote + "}}]", self._grammar.end)
 
-    def values(self, slot: Slot, after: After) -> Paths:
-        """The values of a slot; `after` gets what closes the value: a quote, or nothing."""
-        if slot.name in NUMBER_RANGES:
-            return self._number(slot, after)
-        if slot.name == "volume_step":
-            return self._volume_step(slot, after)
-        if slot.name in SLOT_WORDS:
-            lead = " " if slot.name == "color" else ""
-            return self._strings(slot, [lead + word for word in SLOT_WORDS[slot.name]], after)
-        names = self._names(slot)
-        return self._free(slot, after) if names is None else self._strings(slot, names, after)
+    def values(self, intent: str, slot: str) -> Iterator[Value] | None:
+        """The values of a slot; None if it takes any run of the speaker's own words."""
+        if slot in NUMBER_RANGES:
+            return self._within(slot)
+        if slot == "volume_step":
+            return self._volume_steps()
+        if slot in SLOT_WORDS:
+            lead = " " if slot == "color" else ""
+            return _quoted(lead + word for word in SLOT_WORDS[slot])
+        names = self._names(intent, slot)
+        return None if names is None else _quoted(dict.fromkeys(f" {name.spelled}" for name in names))
 
-    def _names(self, slot: Slot) -> list[str] | None:
-        """Names that the slot may hold; None if it takes the speaker's own words."""
-        found: Iterable[Mention]
-        if slot.name in ("area", "except_area"):
+    def _names(self, intent: str, slot: str) -> Iterable[Mention] | None:
+        """What the slot may name; None if it takes the speaker's own words."""
+        if slot in ("area", "except_area"):
             here = Mention("area", self._shortlist.here)
-            found = [here, *self._shortlist.areas] if here.spelled else self._shortlist.areas
-        elif slot.name == "floor":
-            found = self._shortlist.floors
-        elif slot.name in ("name", "except_name") and slot.intent not in FREE_NAME_INTENTS:
-            found = self._things(INTENT_DOMAINS.get(slot.intent))
-        else:
-            return None
-        return list(dict.fromkeys(f" {mention.spelled}" for mention in found))
+            return (here, *self._shortlist.areas) if here.spelled else self._shortlist.areas
+        if slot == "floor":
+            return self._shortlist.floors
+        if slot in ("name", "except_name") and intent not in FREE_NAME_INTENTS:
+            return self._things(INTENT_DOMAINS.get(intent))
+        return None
 
-    def _things(self, domains: frozenset[str] | None) -> list[Mention]:
+    def _things(self, domains: frozenset[str] | None) -> Iterable[Mention]:
         """What is in sight; of an intent's own kinds also what the home has only one of."""
         if domains is None:
-            return list(self._shortlist.entities)
+            return self._shortlist.entities
         both = (*self._shortlist.entities, *self._shortlist.only)
         return [mention for mention in both if mention.kind in domains]
 
-    def _strings(self, slot: Slot, values: Sequence[str], after: After) -> Paths:
-        return (self._path(f'{slot.lead}"{slot.name}": "{value}', partial(after, '"')) for value in values)
-
-    def _number(self, slot: Slot, after: After) -> Paths:
-        low, high = NUMBER_RANGES[slot.name]
-        implied = map(str, IMPLIED_NUMBERS.get(slot.name, ()))
+    def _within(self, slot: str) -> Iterator[Value]:
+        """Numbers said or implied that make sense for the slot."""
+        low, high = NUMBER_RANGES[slot]
+        implied = map(str, IMPLIED_NUMBERS.get(slot, ()))
         for number in dict.fromkeys(map(_spelled, [*self._numbers, *implied])):
             if low <= float(number) <= high:
-                yield self._path(f'{slot.lead}"{slot.name}": {number}', partial(after, ""))
+                yield Value(number)
 
-    def _volume_step(self, slot: Slot, after: After) -> Paths:
-        yield from self._strings(slot, _STEP_WORDS, after)
+    def _volume_steps(self) -> Iterator[Value]:
+        yield from _quoted(_STEP_WORDS)
         for number in map(_spelled, self._numbers):
-            for sign in ("", "-") if float(number) <= _MAX_STEP else ():
-                yield self._path(f'{slot.lead}"volume_step": {sign}{number}', partial(after, ""))
-
-    def _free(self, slot: Slot, after: After) -> Paths:
-        """A run of the request's own words, from any of them to any later one."""
-        for start in range(len(self._words)):
-            yield self._path(
-                f'{slot.lead}"{slot.name}": "', partial(self._run, start, 1, partial(after, '"'))
-            )
-
-    def _run(self, index: int, count: int, then: Then) -> Paths:
-        """The word at `index`, the `count`th of its run."""
-
-        def after() -> Paths:
-            yield from then()
-            if index + 1 < len(self._words) and count < _MAX_FREE_WORDS:
-                yield from self._run(index + 1, count + 1, then)
-
-        yield self._path(f" {self._words[index]}", after)
+            if float(number) <= _MAX_STEP:
+                yield from (Value(number), Value(f"-{number}"))
 
 
-class _Slots:
-    """The slots of one action, each at most once and in their order."""
+class _Action:
+    """The paths of one action: its slots, each at most once and in their order.
 
-    def __init__(self, answer: _Answer, intent: str, count: int, *, several: bool) -> None:
-        self._answer, self._intent = answer, intent
-        self._count, self._several = count, several
+    In a list, what an earlier action says already is not said again, and no path is offered that could only
+    end in saying it: whoever follows the paths always comes to an end.
 
-    def first(self) -> Paths:
-        """The first slot, or none."""
-        yield from self._from(0, lead="")
-        yield from self._close("")
+    Args:
+        answer: what it is part of.
+        intent: the action's.
+        done: the texts of the actions before it in a list; None where there is no list.
+    """
 
-    def _close(self, quote: str) -> Paths:
-        return self._answer.close(quote, self._count, several=self._several)
+    def __init__(self, answer: _Answer, intent: str, done: tuple[str, ...] | None) -> None:
+        self._answer, self._intent, self._done = answer, intent, done
 
-    def _from(self, index: int, lead: str) -> Paths:
+    def start(self) -> Paths:
+        """The intent; then the first slot, or none."""
+        return iter(self._step("", f'{self._intent}", "slots": {{', self._first))
+
+    def _step(self, written: str, piece: str, after: Callable[[str], Paths]) -> tuple[Path, ...]:
+        """The path along `piece`, if it leads anywhere; `after` gets what is written by then."""
+        written += piece
+        if self._done and self._may_repeat(written) and next(after(written), None) is None:
+            return ()
+        return (self._answer.path(piece, partial(after, written)),)
+
+    def _may_repeat(self, written: str) -> bool:
+        """Whether an action of before begins like this: only then may every way on be barred."""
+        return any(text.startswith(written) for text in self._done or ())
+
+    def _first(self, written: str) -> Paths:
+        yield from self._slots(written, 0, lead="")
+        yield from self._close(written, "")
+
+    def _next(self, place: int, quote: str, written: str) -> Paths:
+        """What may follow the slot at `place`, whose value `quote` closes."""
+        yield from self._slots(written, place + 1, lead=quote + ", ")
+        yield from self._close(written, quote)
+
+    def _slots(self, written: str, index: int, lead: str) -> Paths:
         """Any slot from the `index`th on, after `lead`."""
-        for place, name in enumerate(INTENT_SLOTS[self._intent][index:], start=index):
-            yield from self._answer.values(Slot(self._intent, name, lead), partial(self._after, place))
+        for place, slot in enumerate(INTENT_SLOTS[self._intent][index:], start=index):
+            values, after = self._answer.values(self._intent, slot), partial(self._next, place)
+            if values is None:
+                yield from self._runs(written, f'{lead}"{slot}": "', partial(after, '"'))
+                continue
+            for value in values:
+                yield from self._step(written, f'{lead}"{slot}": {value.text}', partial(after, value.quote))
 
-    def _after(self, place: int, quote: str) -> Paths:
-        yield from self._from(place + 1, lead=quote + ", ")
-        yield from self._close(quote)
+    def _runs(self, written: str, piece: str, after: Callable[[str], Paths]) -> tuple[Path, ...]:
+        """A run of the request's own words, from any of them to any later one."""
+        return self._step(written, piece, partial(self._words, range(len(self._answer.words)), 1, after))
+
+    def _words(self, places: Iterable[int], count: int, after: Callable[[str], Paths], written: str) -> Paths:
+        """The `count`th word of a run, which is one of those at `places`.
+
+        Places with the same word share a path: copies would multiply with each run of an answer.
+        """
+        alike: dict[str, list[int]] = {}
+        for place in places:
+            alike.setdefault(self._answer.words[place], []).append(place)
+        for word, heard in alike.items():
+            yield from self._step(written, f" {word}", partial(self._run, heard, count, after))
+
+    def _run(self, places: Iterable[int], count: int, after: Callable[[str], Paths], written: str) -> Paths:
+        """A run that ends with one of the words at `places`, or goes on."""
+        yield from after(written)
+        if count < _MAX_FREE_WORDS:
+            following = [place + 1 for place in places if place + 1 < len(self._answer.words)]
+            yield from self._words(following, count + 1, after, written)
+
+    def _close(self, written: str, quote: str) -> Paths:
+        if self._done is None:
+            return self._answer.close(quote, None)
+        action = written + quote
+        return _nothing() if action in self._done else self._answer.close(quote, (*self._done, action))
+
+
+def _quoted(texts: Iterable[str]) -> Iterator[Value]:
+    return (Value(f'"{text}', '"') for text in texts)
 
 
 def _nothing() -> Paths:

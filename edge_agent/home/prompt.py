@@ -1,12 +1,12 @@
 """The one place that knows the text format between a home and its model.
 
-A prompt is the request, one line per part of the home, then `=`; the model continues with JSON:
+A prompt is the request, a line for each part of the home in the order in which the request mentions them,
+then `=`; the model continues with JSON:
 
      turn off the bedroom lamp
     here: kitchen
-    area: bedroom
     light:* bedroom lamp
-    light: bedroom ceiling light
+    area:* bedroom
     ={"intent": "HassTurnOff", "slots": {"name": " bedroom lamp"}}
 
 A star marks what the request names in full. Every word carries its leading space, in the request, in
@@ -43,9 +43,8 @@ SPOKEN_SLOTS: Final = frozenset(
 
 def prompt_text(request: str, shortlist: Shortlist) -> str:
     """The model's input for `request`, up to and with the `=` that its answer follows."""
-    mentions = (*shortlist.areas, *shortlist.floors, *shortlist.entities)
     here = f"\nhere: {shortlist.here}" if shortlist.here else ""
-    return f" {normalise(request)}{here}{''.join(map(_line, mentions))}\n="
+    return f" {normalise(request)}{here}{''.join(map(_line, shortlist.mentions))}\n="
 
 
 def answer_text(action: Mapping[str, Any] | list[dict[str, Any]]) -> str:

@@ -2,19 +2,19 @@
 
 A model with a short context can't read a whole home. Names are matched word by word, so that word
 order, plurals, typing errors and a recogniser's "bed room" do not matter; the model then reads the
-survivors and decides.
+survivors, in the order in which the request mentions them, and decides: the second line that fits is then
+the second thing that was asked for.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
-import numpy as np
-from rapidfuzz import fuzz, process
 
+from edge_agent.home.hearing import Hearing
 from edge_agent.home.home import Entity, Home
 from edge_agent.home.vocabulary import DOMAIN_WORDS
 from edge_agent.home.words import normalise
@@ -43,9 +43,9 @@ _ENTITY_SHARE = 0.5  # of a name's weight that the request must mention
 _PLACE_SHARE = 0.75  # places are said in full: "dining room" must not bring up "living room"
 _SOLE_SCORE = 0.55  # "start the vacuum" in a home with one vacuum, whatever its name
 _SOLE_COUNT = 2
-_SIMILAR = 82.0  # rapidfuzz ratio: "lights"/"light" 91, "livng"/"living" 91, but "night"/"light" 80
+# Kinds of things that are also what is done to others: "lock the door" means a lock at "door".
+_KIND_VERBS = frozenset({"lock", "unlock", "clean", "vacuuming", "cleaning", "mow", "mowing", "heat"})
 _ALL_HEARD = 0.97  # of a name's weight: slips of the finger are forgiven, missing words are not
-_SHORT_WORD = 4  # letters; one changed letter makes these another word: "all"/"hall", "tell"/"telly"
 
 
 class Mention(msgspec.Struct, frozen=True):
@@ -65,20 +65,33 @@ class Mention(msgspec.Struct, frozen=True):
 
 
 class Shortlist(msgspec.Struct, frozen=True):
-    """What the model gets to see of the home, best match first.
+    """What the model gets to see of the home.
 
     Attributes:
         here: the asking device's area, or empty.
-        areas: places. floors: likewise. entities: things.
+        mentions: places and things, in the order in which the request mentions them.
         only: things that are the only one of their kind; the model does not see them, but may mean them
             ("there are crumbs everywhere" names no vacuum).
     """
 
     here: str
-    areas: tuple[Mention, ...]
-    floors: tuple[Mention, ...]
-    entities: tuple[Mention, ...]
+    mentions: tuple[Mention, ...]
     only: tuple[Mention, ...] = ()
+
+    @property
+    def areas(self) -> tuple[Mention, ...]:
+        """The rooms among the mentions."""
+        return tuple(mention for mention in self.mentions if mention.kind == "area")
+
+    @property
+    def floors(self) -> tuple[Mention, ...]:
+        """The floors among the mentions."""
+        return tuple(mention for mention in self.mentions if mention.kind == "floor")
+
+    @property
+    def entities(self) -> tuple[Mention, ...]:
+        """The things among the mentions."""
+        return tuple(mention for mention in self.mentions if mention.kind not in ("area", "floor"))
 
 
 class _Phrase(msgspec.Struct, frozen=True):
@@ -87,6 +100,14 @@ class _Phrase(msgspec.Struct, frozen=True):
     mention: Mention
     words: tuple[int, ...]
     weights: tuple[float, ...]
+
+
+class _Found(NamedTuple):
+    """A phrase that the request may mean, and how well it fits."""
+
+    score: float
+    phrase: _Phrase
+    kind_place: int | None = None  # of the word that names its kind, if it was found by that alone
 
 
 class Shortlister:
@@ -112,38 +133,22 @@ class Shortlister:
 
     def pick(self, request: str) -> Shortlist:
         """The home's parts that `request` (any spelling) may mean."""
-        words = normalise(request).split()[:MAX_REQUEST_WORDS]
-        heard = self._heard(words)
-        return Shortlist(
-            here=self._here,
-            areas=_best(_scored(self._areas, heard, _PLACE_SHARE), MAX_AREAS),
-            floors=_best(_scored(self._floors, heard, _PLACE_SHARE), MAX_FLOORS),
-            entities=_best(
-                [*_scored(self._entities, heard, _ENTITY_SHARE), *self._sole(words)], MAX_ENTITIES
-            ),
-            only=self._only,
-        )
-
-    def _heard(self, words: list[str]) -> list[float]:
-        """How sure we are, 0 to 1, that each word of the vocabulary was said."""
-        if not words or not self._vocabulary:
-            return [0.0] * len(self._vocabulary)
-        pairs = (first + second for first, second in pairwise(words))
-        spoken = [word for word in (*words, *pairs) if len(word) > _SHORT_WORD] or words
-        scores = process.cdist(
-            spoken, self._vocabulary, scorer=fuzz.ratio, score_cutoff=_SIMILAR, dtype=np.float32
-        )
-        said = frozenset(words)
-        best: list[float] = (scores.max(axis=0) / 100.0).tolist()
-        return [
-            1.0 if word in said or word + "s" in said else value if len(word) > _SHORT_WORD else 0.0
-            for word, value in zip(self._vocabulary, best, strict=True)
+        hearing = Hearing(normalise(request).split()[:MAX_REQUEST_WORDS], self._vocabulary)
+        things = [*_scored(self._entities, hearing, _ENTITY_SHARE), *self._sole(hearing.words)]
+        found = [
+            *_best(_scored(self._areas, hearing, _PLACE_SHARE), MAX_AREAS),
+            *_best(_scored(self._floors, hearing, _PLACE_SHARE), MAX_FLOORS),
+            *_best(things, MAX_ENTITIES),
         ]
+        found.sort(key=lambda each: (_place(each, hearing), -round(each.score, 4)))
+        return Shortlist(self._here, tuple(each.phrase.mention for each in found), self._only)
 
-    def _sole(self, words: list[str]) -> Iterable[tuple[float, _Phrase]]:
+    def _sole(self, words: Sequence[str]) -> Iterator[_Found]:
         """Things called by their kind alone, where the home has but one or two of the kind."""
-        domains = {domain for word in words for domain in DOMAIN_WORDS.get(word, ())}
-        return [(_SOLE_SCORE, phrase) for domain in sorted(domains) for phrase in self._soles.get(domain, ())]
+        for place, word in sorted(enumerate(words), key=lambda each: each[1] in _KIND_VERBS):
+            for domain in DOMAIN_WORDS.get(word, ()):
+                for phrase in self._soles.get(domain, ()):
+                    yield _Found(_SOLE_SCORE, phrase, place)
 
     def _entity_phrases(self, entity: Entity) -> list[_Phrase]:
         # Said in its own room, "the ceiling light" is enough for "living room ceiling light".
@@ -179,26 +184,35 @@ def _sole_entities(entities: Sequence[Entity]) -> dict[str, list[_Phrase]]:
     return soles
 
 
-def _scored(phrases: list[_Phrase], heard: list[float], share: float) -> list[tuple[float, _Phrase]]:
+def _scored(phrases: list[_Phrase], hearing: Hearing, share: float) -> list[_Found]:
     """Phrases of which at least `share` was heard; longer matches win over shorter ones."""
-    scored = []
+    heard, found = hearing.surely, []
     for phrase in phrases:
         score = sum(heard[word] * weight for word, weight in zip(phrase.words, phrase.weights, strict=True))
         if score >= share:
             in_full = score >= _ALL_HEARD
             mention = msgspec.structs.replace(phrase.mention, in_full=in_full)
-            scored.append(
-                (score + 0.01 * len(phrase.words), msgspec.structs.replace(phrase, mention=mention))
+            found.append(
+                _Found(score + 0.01 * len(phrase.words), msgspec.structs.replace(phrase, mention=mention))
             )
-    return scored
+    return found
 
 
-def _best(scored: list[tuple[float, _Phrase]], limit: int) -> tuple[Mention, ...]:
+def _best(found: list[_Found], limit: int) -> list[_Found]:
     """The `limit` best, each name once; ties keep a fixed order so that training and run time agree."""
-    ranked = sorted(
-        scored, key=lambda item: (-round(item[0], 4), item[1].mention.spelled, item[1].mention.kind)
-    )
-    mentions: dict[tuple[str, str], Mention] = {}
-    for _, phrase in ranked:
-        mentions.setdefault((phrase.mention.kind, phrase.mention.spelled), phrase.mention)
-    return tuple(mentions.values())[:limit]
+    names: dict[tuple[str, str], _Found] = {}
+    for each in sorted(found, key=_rank):
+        names.setdefault((each.phrase.mention.kind, each.phrase.mention.spelled), each)
+    return list(names.values())[:limit]
+
+
+def _rank(found: _Found) -> tuple[float, str, str]:
+    mention = found.phrase.mention
+    return -round(found.score, 4), mention.spelled, mention.kind
+
+
+def _place(found: _Found, hearing: Hearing) -> int:
+    """Where in the request it is mentioned."""
+    if found.kind_place is not None:
+        return found.kind_place
+    return hearing.place_of(found.phrase.words, found.phrase.weights)

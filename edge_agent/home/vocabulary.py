@@ -136,7 +136,7 @@ SLOT_WORDS: Final[dict[str, tuple[str, ...]]] = {
 
 # Numbers that a request may mean without a digit: "half", "full", "dim", "warm white", "an hour and a half".
 IMPLIED_NUMBERS: Final[dict[str, tuple[int, ...]]] = {
-    "brightness": (1, 30, 50, 100),
+    "brightness": (1, 25, 30, 50, 75, 100),
     "temperature": (1900, 2700, 4000, 6500),
     "position": (0, 50, 100),
     "percentage": (0, 50, 100),

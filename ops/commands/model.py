@@ -96,6 +96,9 @@ def home(
     samples: Annotated[int, typer.Option(min=1000, help="Requests to generate.")] = 400_000,
     seed: Annotated[int, typer.Option(min=0, help="Of data, weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 1,
+    first_round: Annotated[
+        Path | None, typer.Option(help="An earlier run's folder: go on from its weights, with new data.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Train the home model from generated requests, and cut it into a bundle. Ctrl-C keeps the run."""
@@ -118,6 +121,7 @@ def home(
             steps=steps if minutes is None else None,
             seed=seed,
             threads=threads,
+            first_round=first_round,
             samples=samples,
             progress=progress,
         )

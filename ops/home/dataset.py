@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,22 +81,25 @@ class Batch(msgspec.Struct):
     lengths: Ids
 
 
-def build(count: int, seed: int, processes: int = 1) -> tuple[PreTrainedTokenizerFast, Dataset]:
+def build(
+    count: int, seed: int, processes: int = 1, tokenizer: PreTrainedTokenizerFast | None = None
+) -> tuple[PreTrainedTokenizerFast, Dataset]:
     """Draw `count` training samples, learn the vocabulary from the first of them, and encode all.
 
     Args:
         count: samples.
         seed: everything follows from it, whatever the number of processes.
         processes: to draw with; a sample takes a core about two milliseconds.
+        tokenizer: a vocabulary that is there already; none is learned then.
     """
     chunks = [
         (seed, number, min(_CHUNK, count - start)) for number, start in enumerate(range(0, count, _CHUNK))
     ]
     with _mapper(processes) as mapped:
         drawn = iter(mapped(_draw, chunks))
-        first = list(islice(drawn, max(1, _TOKENIZER_SAMPLES // _CHUNK)))
+        first = [] if tokenizer else list(islice(drawn, max(1, _TOKENIZER_SAMPLES // _CHUNK)))
         texts = (sample.prompt + sample.answer for chunk in first for sample in chunk)
-        tokenizer = train_tokenizer(texts, common_words())
+        tokenizer = tokenizer or train_tokenizer(texts, common_words())
         parts = [encode(tokenizer, chunk) for chunk in chain(first, drawn)]
     return tokenizer, _joined(parts)
 
@@ -110,10 +114,16 @@ def _mapper(processes: int) -> Iterator[Callable[..., Iterable[list[Sample]]]]:
         yield pool.map
 
 
+@cache
+def _grammar() -> Grammar:
+    """All templates, parsed once in each process: some ten seconds."""
+    return Grammar()
+
+
 def _draw(chunk: tuple[int, int, int]) -> list[Sample]:
     """A chunk's samples; each chunk has a seed of its own."""
     seed, number, count = chunk
-    maker = SampleMaker(Grammar(), seed * _MAX_CHUNKS + number)
+    maker = SampleMaker(_grammar(), seed * _MAX_CHUNKS + number)
     return [maker.draw() for _ in range(count)]
 
 

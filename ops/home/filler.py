@@ -36,12 +36,14 @@ class Draft(msgspec.Struct):
         slots: the intent's slots.
         entity: the thing it is about, if one.
         free_text: whether it carries words that only the speaker knows.
+        names_first: whether it begins with a list's words: a name, a place, a number.
     """
 
     text: str
     slots: dict[str, Any]
     entity: Entity | None = None
     free_text: bool = False
+    names_first: bool = False
 
 
 class Filler:
@@ -69,7 +71,8 @@ class Filler:
         filling = _Filling(self, block, template, given or {}, draft)
         if block.ours and block.domains and not template.lists & {"name", "other_name", "other_area"}:
             filling.sole_entity()
-        draft.text = self._grammar.say(template, self._rng, filling.words)
+        draft.text = self._grammar.say(template, self._rng, filling.words).strip()
+        draft.names_first = bool(filling.first) and draft.text.startswith(filling.first)
         if any(words not in draft.text for words in (given or {}).values()):
             raise Reject  # an alternative of the template did without them
         return draft
@@ -192,6 +195,7 @@ class _Filling:
     ) -> None:
         self._filler, self._block, self._template = filler, block, template
         self._given, self._draft = given, draft
+        self.first = ""  # of the lists' words to be spoken
 
     def sole_entity(self) -> None:
         """Mean the only thing of its kind, as in "start the vacuum"."""
@@ -205,6 +209,11 @@ class _Filling:
 
     def words(self, reference: ListReference) -> str:
         """The words for one list, its slot noted."""
+        spoken = self._words(reference)
+        self.first = self.first or spoken
+        return spoken
+
+    def _words(self, reference: ListReference) -> str:
         name, slot = reference.list_name, reference.slot_name
         if name in self._given:
             return self._prescribed(name, slot)

@@ -1,11 +1,9 @@
-"""What stands between a sentence and a microphone: politeness, hesitation, mishearing, typing."""
+"""What stands between a sentence and a microphone: hesitation, mishearing, typing."""
 
 from __future__ import annotations
 
 import random
 from typing import Final
-
-from ops.home.names import Names
 
 # What recognisers write instead.
 _MISHEARD: Final = {
@@ -15,15 +13,6 @@ _MISHEARD: Final = {
     "what's": "whats", "it's": "its", "please": "pleas", "fan": "van", "for": "four", "degrees": "degree",
     "percent": "per cent",
 }  # fmt: skip
-
-
-def polite(text: str, rng: random.Random, names: Names, *, question: bool = False) -> str:
-    """`text` with words before or after it that change nothing; a `question` takes only interjections."""
-    if rng.random() < 0.24:
-        text = f"{rng.choice(names.before_question if question else names.before)} {text}"
-    if rng.random() < (0.06 if question else 0.16):
-        text = f"{text} {rng.choice(names.after)}"
-    return text
 
 
 def garble(text: str, rng: random.Random) -> str:

@@ -11,15 +11,17 @@ import msgspec
 
 from edge_agent.home.actions import ActionReader
 from edge_agent.home.home import Home
-from edge_agent.home.prompt import prompt_text
+from edge_agent.home.prompt import answer_text, prompt_text
 from edge_agent.home.refusal import Refusal
 from edge_agent.home.shortlist import Shortlister
 from edge_agent.home.words import normalise
 from ops.home.filler import KIND_WORDS, Draft, Filler, Reject
 from ops.home.homes import random_home
+from ops.home.joining import is_of_one, may_follow, may_lead
 from ops.home.listener import Listener, place_is_plain
 from ops.home.names import HELD_OUT, TRAIN, Names, invented_word
-from ops.home.noise import garble, polite
+from ops.home.noise import garble
+from ops.home.politeness import Politeness
 from ops.home.sample import Action, Sample, is_answerable
 from ops.home.templates import Block, Grammar, Template
 
@@ -42,25 +44,12 @@ _DEMO_REQUESTS: Final = frozenset({
 })  # fmt: skip
 
 _JOINERS: Final = (" and ", " and ", " and ", " then ", " and then ", " and also ", " plus ")
-# "Could you please what time is it" is nobody's English.
-_QUESTIONS: Final = frozenset(
-    {
-        "state",
-        "climate_get",
-        "weather_time",
-        "light_indirect",
-        "climate_indirect",
-        "chatter",
-        "missing_area",
-        "list",
-        "except",
-    }
-)
 _JOINABLE: Final = (
     "on_off_name", "on_off_area", "on_off_floor", "brightness", "climate_set", "cover", "lock", "media",
     "scene_script", "color", "vacuum", "timer",
 )  # fmt: skip
 _COORDINATED: Final = ("on_off_name", "on_off_area", "cover", "lock", "brightness")
+_TRIES: Final = 12  # to find a part that may follow another
 _LACKING_THINGS: Final = (
     "on_off_name", "on_off_name", "cover", "lock", "brightness", "climate_set", "state", "vacuum", "media",
 )  # fmt: skip
@@ -76,11 +65,19 @@ _MAX_REQUEST_CHARS: Final = 140
 
 
 class _Said(msgspec.Struct):
-    """Words, their meaning, and whether noise may touch the words."""
+    """Words and what they mean.
+
+    Attributes:
+        text: the words.
+        action: what they mean.
+        plain: noise may touch the words; none of them is the speaker's own.
+        names_first: they begin with a name.
+    """
 
     text: str
     action: Action | list[Action]
     plain: bool = True
+    names_first: bool = False
 
 
 class SampleMaker:
@@ -97,6 +94,7 @@ class SampleMaker:
         self._rng = random.Random(seed)  # noqa: S311 — not for secrets
         self._held_out = held_out
         self._names: Names = HELD_OUT if held_out else TRAIN
+        self._politeness = Politeness(self._names)
         self._blocks: dict[str, list[Block]] = {}
         for block in grammar.blocks:
             if block.templates(held_out):
@@ -135,7 +133,9 @@ class SampleMaker:
 
     def _sample(self, category: str) -> Sample:
         said = self._special[category]() if category in self._special else self._single(category)
-        request = polite(said.text, self._rng, self._names, question=category in _QUESTIONS)
+        request = self._politeness.around(
+            said.text, self._rng, names_first=said.names_first, open_end=_ends_freely(said)
+        )
         if said.plain and self._rng.random() < 0.12:
             request = garble(request, self._rng)
         request = " ".join(request.split())
@@ -173,7 +173,7 @@ class SampleMaker:
         ):
             raise Reject
         slots = self._reported(draft.slots) if block.intent == "HassGetState" else draft.slots
-        return _Said(draft.text, {"intent": block.intent, "slots": slots}, not draft.free_text)
+        return _said(draft, {"intent": block.intent, "slots": slots})
 
     def _reported(self, slots: dict[str, Any]) -> dict[str, Any]:
         """Windows and doors that a home can't move but only watch are binary sensors: on is open."""
@@ -190,14 +190,37 @@ class SampleMaker:
     def _multi(self) -> _Said:
         if self._rng.random() < 0.45:
             return self._coordinated()
-        count = 3 if self._rng.random() < 0.15 else 2
-        parts = [self._single(self._rng.choice(_JOINABLE)) for _ in range(count)]
-        actions = [part.action for part in parts if isinstance(part.action, dict)]
-        # What to play may hold an "and" of its own.
-        if any(action["intent"] == "HassMediaSearchAndPlay" for action in actions) or _repeats(actions):
+        first = self._part()
+        if not may_lead(first.text):
             raise Reject
-        joiner = self._rng.choice(_JOINERS)
-        return _Said(joiner.join(part.text for part in parts), actions, all(part.plain for part in parts))
+        count = 2 if self._rng.random() < 0.15 else 1
+        parts = [first, *(self._later_part(first) for _ in range(count))]
+        actions = [part.action for part in parts if isinstance(part.action, dict)]
+        if _repeats(actions):
+            raise Reject
+        text = self._rng.choice(_JOINERS).join(part.text for part in parts)
+        return _Said(text, actions, all(part.plain for part in parts), first.names_first)
+
+    def _part(self) -> _Said:
+        """One wish of several."""
+        part = self._single(self._rng.choice(_JOINABLE))
+        # What to play may hold an "and" of its own, and what to do later may end where the next wish does.
+        if isinstance(part.action, dict) and {"search_query", "conversation_command"} & set(
+            part.action["slots"]
+        ):
+            raise Reject
+        return part
+
+    def _later_part(self, first: _Said) -> _Said:
+        """A wish that may follow another: a command, or a thing and its state after the same."""
+        for _ in range(_TRIES):
+            try:
+                part = self._part()
+            except Reject:
+                continue
+            if may_follow(part.text, first.text, name_first=part.names_first and first.names_first):
+                return part
+        raise Reject
 
     def _coordinated(self) -> _Said:
         """One verb, two things: "turn off the tv and the hallway light"."""
@@ -212,10 +235,13 @@ class SampleMaker:
         article = self._rng.choice(("the ", "", "the ")) if slot == "name" else ""
         both = f"{_spoken(first, slot)} and {article}{_spoken(second, slot)}"
         draft = self._filler.draft(block, template, {slot: both})
+        if is_of_one(draft.text.replace(both, "")):
+            raise Reject
         slots = [{**draft.slots, slot: each.slots[slot]} for each in (first, second)]
-        return _Said(
-            draft.text, [{"intent": block.intent, "slots": each} for each in slots], not draft.free_text
-        )
+        actions = [{"intent": block.intent, "slots": each} for each in slots]
+        if _repeats(actions):
+            raise Reject
+        return _said(draft, actions)
 
     def _missing_entity(self) -> _Said:
         block, template = self._pick(self._rng.choice(_LACKING_THINGS))
@@ -228,16 +254,18 @@ class SampleMaker:
         if self._listener.resembles(spoken):
             raise Reject
         draft = self._filler.draft(block, template, {"name": spoken})
-        return _Said(draft.text, {"error": "no_such_entity"}, not draft.free_text)
+        return _said(draft, {"error": "no_such_entity"})
 
     def _missing_kind(self, block: Block, template: Template, domain: str) -> _Said:
         """As in "start the vacuum", where there is none."""
-        if not block.ours or block.here or block.slots or self._filler.owned((domain,)):
+        if not block.ours or block.here or block.slots or domain not in KIND_WORDS:
+            raise Reject
+        if self._filler.owned((domain,)):
             raise Reject
         draft = self._filler.draft(block, template, {"kind": self._rng.choice(KIND_WORDS[domain])})
         if self._listener.named(draft.text):
             raise Reject
-        return _Said(draft.text, {"error": "no_such_entity"})
+        return _said(draft, {"error": "no_such_entity"})
 
     def _missing_area(self) -> _Said:
         block, template = self._pick(self._rng.choice(_LACKING_PLACES))
@@ -251,7 +279,7 @@ class SampleMaker:
         # Without a kind of thing beside it, a strange room and a strange thing sound the same.
         if slot == "area" and not place_is_plain(draft.text, spoken):
             raise Reject
-        return _Said(draft.text, {"error": "no_such_area"})
+        return _said(draft, {"error": "no_such_area"})
 
     def _pick(self, category: str) -> tuple[Block, Template]:
         blocks = self._blocks[category]
@@ -287,5 +315,17 @@ def _spoken(draft: Draft, slot: str) -> str:
     return normalise(draft.entity.name if slot == "name" and draft.entity else draft.slots[slot])
 
 
+def _said(draft: Draft, action: Action | list[Action]) -> _Said:
+    return _Said(draft.text, action, not draft.free_text, draft.names_first)
+
+
+def _ends_freely(said: _Said) -> bool:
+    """Whether the last words are the speaker's own: a message, an item, a song."""
+    actions = said.action if isinstance(said.action, list) else [said.action]
+    values = [value for action in actions for value in action.get("slots", {}).values()]
+    return not said.plain and any(isinstance(value, str) and said.text.endswith(value) for value in values)
+
+
 def _repeats(actions: list[Action]) -> bool:
-    return any(action in actions[:index] for index, action in enumerate(actions))
+    """Whether two actions are written alike; the grammar lets no answer say the same twice."""
+    return len(set(map(answer_text, actions))) < len(actions)

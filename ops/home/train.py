@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from ops.home.dataset import Batch, Dataset, batches, build
+from ops.home.dropout import drop_residuals
 from ops.home.initial import lay_out_copying, lay_out_senses
 from ops.home.model import ExitModel, exit_weight, home_config
 from ops.home.senses import token_senses
@@ -38,6 +39,9 @@ _MATRIX_RATE: Final = 4e-3
 _OTHER_RATE: Final = 1.5e-3
 _WEIGHT_DECAY: Final = 0.05
 _CLIP: Final = 1.0
+_DROPOUT: Final = 0.1
+# A second round begins where the first one's rate and exit weights were half-way.
+_SECOND_ROUND: Final = 0.5
 _CHANCE_RIVALS: Final = 400
 _MAX_STEPS: Final = 10_000_000
 _LINES_WEIGHT: Final = 0.2  # of the home's lines in the loss, beside the answer's 1
@@ -65,12 +69,14 @@ class Plan(msgspec.Struct, frozen=True):
     batch_tokens: int = 3_072
     seconds: float | None = 3_300.0
     steps: int | None = None
+    begun: float = 0.0
 
     def share(self, step: int, elapsed_s: float) -> float:
-        """How much of the run is done, 0 to 1."""
+        """How much of the run is done, 0 to 1; a second round begins at `begun`."""
+        done = elapsed_s / self.seconds if self.seconds else 1.0
         if self.steps is not None:
-            return min(1.0, step / self.steps)
-        return min(1.0, elapsed_s / self.seconds) if self.seconds else 1.0
+            done = step / self.steps
+        return self.begun + (1.0 - self.begun) * min(1.0, done)
 
 
 def train(
@@ -82,6 +88,7 @@ def train(
     threads: int = 1,
     samples: int = 400_000,
     batch_tokens: int = 3_072,
+    first_round: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Train the home model into `out`, or go on with the run that stands there.
@@ -94,6 +101,7 @@ def train(
         threads: torch's threads; on a shared machine more than one beside another busy process is slower.
         samples: how many requests to generate.
         batch_tokens: tokens in a batch, padding included.
+        first_round: an earlier run whose weights and vocabulary this one begins with, on data of its own.
         progress: called every few steps and at the end.
 
     Returns:
@@ -109,19 +117,24 @@ def train(
     torch.set_num_threads(threads)
     disable_progress_bar()  # type: ignore[no-untyped-call]
     out.mkdir(parents=True, exist_ok=True)
-    plan = Plan(seed, samples, batch_tokens, seconds, steps)
-    run = Run(plan, out, *_prepare(plan, out))
+    plan = Plan(seed, samples, batch_tokens, seconds, steps, _SECOND_ROUND if first_round else 0.0)
+    run = Run(plan, out, *_prepare(plan, out, first_round))
+    if first_round is not None:
+        run.begin_with(first_round)
     run.resume()
     last = run.go(progress or (lambda _: None))
     run.model.save(out, run.tokenizer)
     return last
 
 
-def _prepare(plan: Plan, out: Path) -> tuple[PreTrainedTokenizerFast, Dataset]:
+def _prepare(
+    plan: Plan, out: Path, first_round: Path | None = None
+) -> tuple[PreTrainedTokenizerFast, Dataset]:
     """The run's data: made once, then read."""
     if (out / _DATA).exists() and (out / "tokenizer.json").exists():
         return PreTrainedTokenizerFast.from_pretrained(out), Dataset.load(out / _DATA)
-    tokenizer, data = build(plan.samples, plan.seed, processes=os.cpu_count() or 1)
+    known = None if first_round is None else PreTrainedTokenizerFast.from_pretrained(first_round)
+    tokenizer, data = build(plan.samples, plan.seed, processes=os.cpu_count() or 1, tokenizer=known)
     tokenizer.save_pretrained(out)
     data.save(out / _DATA)
     return tokenizer, data
@@ -144,6 +157,7 @@ class Run:
         self.model = ExitModel(home_config(tokenizer), senses=token_senses(tokenizer))
         lay_out_copying(self.model.lm)
         lay_out_senses(self.model.sense_map)
+        drop_residuals(self.model.lm, _DROPOUT)
         self._out = out
         self._data = data
         self._optimizers = _optimizers(self.model)
@@ -153,6 +167,17 @@ class Run:
         self._step = 0
         self._tokens = 0
         self._elapsed_s = 0.0
+
+    def begin_with(self, folder: Path) -> None:
+        """Take the weights of an earlier run.
+
+        Raises:
+            ConfigError: the folder holds none.
+        """
+        path = folder / _CHECKPOINT
+        if not path.exists():
+            raise ConfigError(f"{folder} holds no training run: name a folder that training wrote to")
+        self.model.load_state_dict(torch.load(path, weights_only=True)["model"])
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if it has one."""
@@ -198,6 +223,7 @@ class Run:
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
+        torch.manual_seed(self.plan.seed * _MAX_STEPS + self._step)  # what dropout drops
         chance = torch.Generator().manual_seed(self.plan.seed * _MAX_STEPS + self._step)
         losses = weighted_losses(self.model, batch, chance, self._several)
         total = torch.stack([exit_weight(layer, share) * loss for layer, (loss, _) in losses.items()]).sum()

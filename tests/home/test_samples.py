@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ from home_assistant_intents import get_intents
 from edge_agent.home import HomeTask
 from edge_agent.home.actions import ActionReader, Refusal
 from edge_agent.home.home import check_home
+from edge_agent.home.prompt import answer_text
 from edge_agent.home.vocabulary import INTENT_SLOTS
 from edge_agent.home.words import normalise
 from ops.home.names import HELD_OUT, TRAIN
@@ -102,6 +104,47 @@ def test_training_prompts_hold_the_names_that_their_answers_need(train: list[Sam
 
 def test_the_shortlist_rarely_loses_what_an_exam_asks_for(held_out: list[Sample]) -> None:
     assert sum(map(is_answerable, held_out)) / len(held_out) > 0.99
+
+
+@pytest.fixture(scope="module")
+def several(grammar: Grammar) -> list[Sample]:
+    """Requests for several things, and answers to "all but" and "everything"."""
+    maker = SampleMaker(grammar, seed=12)
+    return [maker.draw(category) for category in ("multi", "everything", "except") for _ in range(150)]
+
+
+def test_no_answer_says_the_same_action_twice(several: list[Sample]) -> None:
+    """The grammar would not let it be written."""
+    for sample in several:
+        if isinstance(sample.action, list):
+            texts = [answer_text(action) for action in sample.action]
+            assert len(set(texts)) == len(texts)
+
+
+def test_what_follows_a_command_is_a_command(several: list[Sample]) -> None:
+    """ "And would you mind", "then i'd like": people begin with these, and go on with a verb."""
+    pairs = (each for each in several if " and also " in each.request or " then " in each.request)
+    for sample in pairs:
+        later = re.split(" and also | and then | then ", sample.request)[1:]
+        assert not any(
+            re.match("(would you|i'd like|i want|could|how about|do me|is |are )", part) for part in later
+        )
+
+
+def test_what_is_asked_for_second_stands_second(several: list[Sample]) -> None:
+    """In most pairs of named things, the prompt's lines and the answer's actions have the same order."""
+    ordered = []
+    for sample in several:
+        names = (
+            [action["slots"].get("name") for action in sample.action]
+            if isinstance(sample.action, list)
+            else []
+        )
+        places = [sample.prompt.partition("\n")[2].find(f" {normalise(name)}") for name in names if name]
+        if len(places) > 1 and min(places) >= 0:
+            ordered.append(places == sorted(places))
+    assert len(ordered) > 30
+    assert sum(ordered) / len(ordered) > 0.9
 
 
 def test_an_exam_survives_its_file(held_out: list[Sample], tmp_path) -> None:

@@ -201,7 +201,7 @@ def test_answers_have_one_text_whatever_the_order_of_slots(action: dict[str, Any
 def test_the_prompt_has_the_documented_format() -> None:
     assert TASK.prompt_text("Turn off the telly, and the hallway light!") == (
         " turn off the telly and the hallway light"
-        "\nhere: living room\narea:* hallway\nlight:* hallway light\nmedia_player:* tv, telly\n="
+        "\nhere: living room\nmedia_player:* tv, telly\nlight:* hallway light\narea:* hallway\n="
     )
 
 

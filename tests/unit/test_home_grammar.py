@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import time
 
 import pytest
 
@@ -141,8 +143,93 @@ def test_words_far_into_a_request_are_no_longer_offered():
     assert not accepts("the " * MAX_REQUEST_WORDS + "milk", milk)
 
 
-def test_an_endless_list_is_not_allowed():
-    walk = paths("kettle on")
-    for token in encode("[" + ", ".join(['{"intent": "HassNevermind", "slots": {}}'] * 8)):
+def listed(*actions: dict[str, object]) -> str:
+    """A list that is not closed yet."""
+    return answer_text(list(actions)).removesuffix("]")
+
+
+def walked(request: str, text: str) -> TokenPaths:
+    walk = paths(request)
+    for token in encode(text):
         walk.accept(token)
+    return walk
+
+
+def test_an_endless_list_is_not_allowed():
+    intents = [
+        "HassNevermind", "HassGetCurrentTime", "HassGetCurrentDate", "HassGetWeather", "HassTurnOn",
+        "HassTurnOff", "HassCancelTimer", "HassTimerStatus",
+    ]  # fmt: skip
+    walk = walked("kettle on", listed(*({"intent": intent, "slots": {}} for intent in intents)))
     assert walk.allowed() == encode("]")
+
+
+KETTLE = {"intent": "HassTurnOff", "slots": {"name": "Kettle"}}
+LAMP = {"intent": "HassTurnOff", "slots": {"name": "Bedroom lamp"}}
+OAT_MILK = {"intent": "HassShoppingListAddItem", "slots": {"item": "oat milk"}}
+MILK = {"intent": "HassShoppingListAddItem", "slots": {"item": "milk"}}
+
+
+def test_several_different_actions_are_allowed():
+    assert accepts("kettle and bedroom lamp off", answer_text([KETTLE, LAMP]))
+    assert accepts("buy oat milk and milk", answer_text([OAT_MILK, MILK]))
+    placed = {"intent": "HassTurnOff", "slots": {"name": "Kettle", "area": "Kitchen"}}
+    assert accepts("kettle and kitchen kettle off", answer_text([KETTLE, placed]))
+    assert accepts("kettle and kitchen kettle off", answer_text([placed, KETTLE]))
+
+
+@pytest.mark.parametrize("actions", [[KETTLE, KETTLE], [KETTLE, LAMP, KETTLE], [LAMP, KETTLE, KETTLE]])
+def test_no_action_comes_twice(actions: list[dict[str, object]]):
+    assert not accepts("kettle and bedroom lamp off", answer_text(actions))
+
+
+def test_what_was_said_twice_may_still_be_added_once():
+    assert accepts("milk and milk", answer_text(MILK))
+    assert not accepts("milk and milk", answer_text([MILK, MILK]))
+
+
+def test_an_action_that_can_only_repeat_is_not_begun():
+    """There is one way to ask for the time: after it, nothing may lead there again."""
+    asked = listed({"intent": "HassGetCurrentTime", "slots": {}}) + ', {"intent": "HassGetCurrent'
+    assert walked("what time is it", asked).allowed() == encode("D")
+
+
+def test_a_slot_whose_only_value_would_repeat_is_not_begun():
+    """A free word is the last that a shopping list takes; the request has one."""
+    asked = listed(MILK, {"intent": "HassShoppingListAddItem", "slots": {}})
+    walk = walked("milk", asked + ', {"intent": "HassShoppingList')
+    assert walk.allowed() == encode("C")
+
+
+@pytest.mark.parametrize("request_", [*REQUESTS, "milk milk milk milk"])
+def test_a_list_never_runs_into_a_dead_end(request_: str):
+    """A walk that begins each action like the first still comes to an end; all are different."""
+    for seed in range(60):
+        text = eager(request_, seed)
+        actions = [str(action) for action in json.loads(text)]
+        assert len(set(actions)) == len(actions)
+
+
+def eager(request: str, seed: int) -> str:
+    """A list written by copying its own beginning for as long as that is allowed."""
+    rng, walk, text = random.Random(seed), paths(request), ""
+    wanted = "["
+    while (allowed := walk.allowed()) != [END]:
+        assert allowed, text
+        token = ord(wanted[0]) if wanted and ord(wanted[0]) in allowed else rng.choice(allowed)
+        wanted = wanted[1:] if wanted and chr(token) == wanted[0] else ""
+        text += chr(token)
+        walk.accept(token)
+        if text.endswith('}, {"intent": "'):
+            wanted = text[len('[{"intent": "') :]
+    return text
+
+
+def test_a_long_list_of_one_word_stays_quick():
+    """The ways to hear the same words must not multiply with each action of a list."""
+    items = [
+        {"intent": "HassShoppingListAddItem", "slots": {"item": " ".join(["milk"] * n)}} for n in range(1, 9)
+    ]
+    started = time.process_time()
+    assert accepts(" ".join(["milk"] * MAX_REQUEST_WORDS), answer_text(items))
+    assert time.process_time() - started < 2.0

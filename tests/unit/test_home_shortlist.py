@@ -47,6 +47,55 @@ def test_both_things_of_a_double_request_are_there() -> None:
     assert set(picked("turn off the tv and the hallway light")[:2]) == {"tv", "hallway light"}
 
 
+def shown(request: str, home: Home = DEMO) -> list[tuple[str, str]]:
+    """The lines of a prompt, as far as the request names them in full."""
+    mentions = Shortlister(home).pick(request).mentions
+    return [(mention.kind, mention.spelled) for mention in mentions if mention.in_full]
+
+
+@pytest.mark.parametrize(
+    ("request_text", "expected"),
+    [
+        ("turn the tv and the bedroom lamp off", ["tv", "bedroom lamp", "bedroom"]),
+        ("bedroom lamp and tv off", ["bedroom lamp", "bedroom", "tv"]),
+        ("tv off upstairs and the hallway light on", ["tv", "first floor", "hallway light", "hallway"]),
+        ("hallway light on and telly off", ["hallway light", "hallway", "tv"]),
+        ("lamp in the bedroom off and front door locked", ["bedroom lamp", "bedroom", "front door"]),
+        ("front door locked and bed room lamp off", ["front door", "bedroom lamp", "bedroom"]),
+        ("the front door and the bedrom lamp please", ["front door"]),
+    ],
+)
+def test_mentions_stand_in_the_order_of_the_request(request_text: str, expected: list[str]) -> None:
+    assert [spelled for _, spelled in shown(request_text)] == expected
+
+
+def test_two_names_that_begin_alike_stand_where_each_is_said() -> None:
+    home = Home(entities=(Entity("light.a", "Desk zebra lamp"), Entity("fan.b", "Desk aardvark fan")))
+    zebra, aardvark = ("light", "desk zebra lamp"), ("fan", "desk aardvark fan")
+    assert shown("desk zebra lamp on and desk aardvark fan off", home) == [zebra, aardvark]
+    assert shown("desk aardvark fan on and desk zebra lamp off", home) == [aardvark, zebra]
+
+
+def test_a_sole_thing_stands_where_its_kind_is_said() -> None:
+    first = picked("start the vacuum and turn off the tv")
+    assert first.index("robot vacuum") < first.index("tv")
+    second = picked("turn off the tv and start the vacuum")
+    assert second.index("tv") < second.index("robot vacuum")
+
+
+def test_a_word_that_many_names_share_does_not_place_them() -> None:
+    """Both are lamps from the first word on, but each is mentioned where its room is."""
+    home = Home(
+        entities=(
+            Entity("light.a", "Bedroom lamp"),
+            Entity("light.b", "Kitchen lamp"),
+            Entity("fan.c", "Punka"),
+        )
+    )
+    names = picked("the lamp in the kitchen on the punka off and the lamp in the bedroom off", home)
+    assert names == ["kitchen lamp", "punka", "bedroom lamp"]
+
+
 def test_what_the_home_lacks_brings_up_nothing() -> None:
     assert picked("open the sauna") == []
     assert picked("tell me a joke") == []
