@@ -3,84 +3,106 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
+from cloud_worker.keeper import Keeper
+from cloud_worker.outbox import Outbox
 from cloud_worker.replay import replay
-from cloud_worker.runner import Runner
-from cloud_worker.scheduler import Scheduler
 from cloud_worker.session import WorkerSession
-from cloud_worker.table import SessionTable
 from shared.context.store import SessionLog
-from shared.context.write_behind import WriteBehindLog
 from shared.errors import AntiphonError, BundleMismatchError, BusyError, CodecError, StaleEpochError
 from shared.tensors.codec import codec_named
-from shared.wire.messages import Busy, Open, Opened, ToEdge
+from shared.wire.messages import Busy, Open, Opened
 from shared.wire.topics import SessionAddress
 
 # Opens being claimed at once; each holds one small task. Past it the edge is sent elsewhere.
 MAX_CLAIMS = 512
-
-Reply = Callable[[SessionAddress, ToEdge], None]
-Refuse = Callable[[SessionAddress, int, Exception], None]
+# A claim takes milliseconds, and a third of a second at worst.
+CLAIMS_RETRY_S = 0.1
+# The wire's bound, and far longer than any edge waits.
+MAX_RETRY_AFTER_S = 60.0
 
 
 class Admission:
     """Answers opens with `Opened`, `Busy` or a refusal.
 
     Args:
-        table: where admitted sessions live.
-        scheduler: gets the log's records as work.
-        runner: is woken for them.
-        log: fences and returns sessions' logs; bounded in time by itself.
-        worker: this worker's id. digest: its bundle's.
+        keeper: where admitted sessions live.
+        outbox: the way to their edges.
+        worker: this worker's id.
+        digest: its bundle's.
         max_positions: context length of a session.
-        reply: publishes to a session. refuse: publishes a refusal.
+        max_queue_s: work waiting past which a session is better off elsewhere.
+        max_claims_per_edge: opens of one edge being claimed at once.
     """
 
     def __init__(
         self,
-        table: SessionTable,
-        scheduler: Scheduler,
-        runner: Runner,
-        log: WriteBehindLog,
+        keeper: Keeper,
+        outbox: Outbox,
         *,
         worker: str,
         digest: str,
         max_positions: int,
-        reply: Reply,
-        refuse: Refuse,
+        max_queue_s: float,
+        max_claims_per_edge: int,
     ) -> None:
-        self._table = table
-        self._scheduler = scheduler
-        self._runner = runner
-        self._log = log
+        self._keeper = keeper
+        self._outbox = outbox
         self._worker = worker
         self._digest = digest
         self._max_positions = max_positions
-        self._reply = reply
-        self._refuse = refuse
+        self._max_queue_s = max_queue_s
+        self._max_claims_per_edge = max_claims_per_edge
         self._claims: dict[SessionAddress, tuple[int, asyncio.Task[None]]] = {}
         self.draining = False
+
+    @property
+    def claims(self) -> int:
+        """Opens that are being claimed."""
+        return len(self._claims)
 
     def on_open(self, address: SessionAddress, message: Open) -> None:
         """Take an open in; the answer follows when the log is fenced."""
         if self.draining:
-            self._reply(address, Busy(message.epoch, 0.0))
+            self.put_off(address, message.epoch, 0.0)
             return
         fault = self._fault(message)
         if fault is not None:
-            self._refuse(address, message.epoch, fault)
+            self._outbox.refuse(address, message.epoch, fault)
             return
         epoch, claim = self._claims.get(address, (0, None))
         if message.epoch <= epoch:
             return  # a duplicate of what is being claimed
+        retry_after_s = self._retry_after_s(address)
+        if retry_after_s:
+            self.put_off(address, message.epoch, retry_after_s)
+            return
         if claim is not None:
             claim.cancel()
-        elif len(self._claims) >= MAX_CLAIMS:
-            self._reply(address, Busy(message.epoch, 0.1))
-            return
         task = asyncio.get_running_loop().create_task(self._claim(address, message))
         self._claims[address] = (message.epoch, task)
+
+    def put_off(self, address: SessionAddress, epoch: int, retry_after_s: float) -> None:
+        """Send an open elsewhere, or back later."""
+        self._outbox.reply(address, Busy(epoch, min(retry_after_s, MAX_RETRY_AFTER_S)))
+
+    def on_close(self, address: SessionAddress, epoch: int) -> None:
+        """The session is over while it is being claimed."""
+        claimed, claim = self._claims.get(address, (0, None))
+        if claim is not None and epoch >= claimed:
+            del self._claims[address]  # a task that has not begun does not even run its `finally`
+            claim.cancel()
+
+    def _retry_after_s(self, address: SessionAddress) -> float:
+        """When there may be room for the session; 0 when there is now."""
+        if address in self._claims:
+            return 0.0
+        claims = sum(claimed.edge == address.edge for claimed in self._claims)
+        if len(self._claims) >= MAX_CLAIMS or claims >= self._max_claims_per_edge:
+            return CLAIMS_RETRY_S
+        if address in self._keeper.table:
+            return 0.0  # its cache is here: anywhere else it would be more work
+        return max(0.0, self._keeper.runner.queue_s - self._max_queue_s)
 
     async def stop(self) -> None:
         """Give up what is being claimed."""
@@ -103,25 +125,32 @@ class Admission:
 
     async def _claim(self, address: SessionAddress, message: Open) -> None:
         try:
-            stored = await self._log.claim(address, message.epoch, self._digest)
-            frontier = self._seat(address, message, stored)
-        except StaleEpochError as error:
-            self._refuse(address, message.epoch, error)
+            frontier = self._seat(address, message, await self._claimed(address, message.epoch))
         except BusyError as error:
-            self._table.pop(address)
-            self._scheduler.drop(address)
-            self._runner.free([address])
-            self._reply(address, Busy(message.epoch, error.retry_after_s))
+            self._keeper.forget(address)
+            self.put_off(address, message.epoch, error.retry_after_s)
+        except AntiphonError as error:
+            if not isinstance(error, StaleEpochError):  # whose session here is another opening's
+                self._keeper.forget(address)
+            self._outbox.refuse(address, message.epoch, error)
         else:
             if frontier is not None:
-                self._reply(address, Opened(message.epoch, self._worker, frontier))
+                self._outbox.reply(address, Opened(message.epoch, self._worker, frontier))
         finally:
             if self._claims.get(address, (0, None))[0] == message.epoch:
                 del self._claims[address]
 
+    async def _claimed(self, address: SessionAddress, epoch: int) -> SessionLog | None:
+        """The session's log, fenced."""
+        stored = await self._keeper.log.claim(address, epoch, self._digest)
+        if self.draining:
+            msg = "the worker is leaving"
+            raise BusyError(msg, 0.0)
+        return stored
+
     def _seat(self, address: SessionAddress, message: Open, stored: SessionLog | None) -> int | None:
         """Put the session into the table; where it goes on, or None for a late duplicate."""
-        session = self._table.get(address)
+        session = self._keeper.table.get(address)
         if session is None:
             return self._take_in(address, message, stored)
         if message.epoch < session.epoch:
@@ -132,7 +161,7 @@ class Admission:
 
     def _take_over(self, session: WorkerSession, message: Open, stored: SessionLog | None) -> None:
         """The edge opens again what is already here: the cache stays as far as cache and log agree."""
-        dropped = self._scheduler.drop(session.address)
+        dropped = self._keeper.scheduler.drop(session.address)
         ends = [session.frontier, dropped, None if stored is None else stored.frontier]
         session.take_over(
             message.epoch,
@@ -148,13 +177,12 @@ class Admission:
         session = WorkerSession(
             address, message.epoch, message.codec, message.sampling, self._max_positions, now_s
         )
-        for evicted in self._table.put(session, now_s):
-            self._scheduler.drop(evicted)
-            self._runner.free([evicted])
+        for evicted in self._keeper.table.put(session, now_s):
+            self._keeper.forget(evicted)
         for work in replay(session, stored.records if stored is not None else (), now_s):
-            self._scheduler.add(work)
+            self._keeper.scheduler.add(work)
             session.frontier = work.end_position
-            self._runner.wake()
+            self._keeper.runner.wake()
         return session.frontier
 
     @staticmethod

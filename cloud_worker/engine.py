@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from cloud_worker.work import Done, Work
-from shared.errors import CodecError, ContextGapError, WireError
+from shared.errors import AntiphonError, ContextGapError, EngineError, EvictedError, WireError
 from shared.model.loading import CloudModel
 from shared.model.sampling import draw
 from shared.model.stage import Segment, StageCache
 from shared.tensors.codec import codec_named
 from shared.wire.messages import DrawnToken
 from shared.wire.topics import SessionAddress
+
+# Rows whose logits are held at once: 64 of a vocabulary of 256,000 are 64 MiB.
+ROWS_PER_HEAD = 64
 
 
 class CloudEngine:
@@ -49,7 +52,11 @@ class CloudEngine:
         """Run a batch in one packed forward.
 
         A work whose states are malformed fails alone. If the forward itself fails, each session is
-        run by itself, so that only the session that breaks the engine is refused.
+        run by itself, so that only the session that breaks the engine has an error:
+
+        - `EvictedError`: there was not enough memory;
+        - `EngineError`: the engine can't even run a row of its own any more;
+        - whatever was raised: the session's rows or its cache, which is dropped, are to blame.
         """
         good: list[tuple[Work, Tensor]] = []
         done: list[Done] = []
@@ -57,8 +64,10 @@ class CloudEngine:
         for work in batch:
             try:
                 rows = self._rows(work, ends.get(work.address, self._frontier(work.address)))
-            except (CodecError, ContextGapError, WireError) as error:
+            except AntiphonError as error:
                 done.append(Done(work, error=error))
+            except Exception as error:  # noqa: BLE001  no memory for the rows, say
+                done.append(Done(work, error=self._blamed(error)))
             else:
                 good.append((work, rows))
                 ends[work.address] = work.end_position
@@ -93,9 +102,34 @@ class CloudEngine:
         except Exception as error:  # noqa: BLE001  whatever a session's rows provoke stays with that session
             groups = [list(group) for _, group in groupby(items, key=lambda item: item[0].address)]
             if len(groups) == 1:
-                self.drop([items[0][0].address])
-                return [Done(work, error=error) for work, _ in items]
+                return self._failed([work for work, _ in items], error)
             return [done for group in groups for done in self._run_apart(group, now_s)]
+
+    def _failed(self, works: Sequence[Work], error: Exception) -> list[Done]:
+        """A session's works broke the forward: its cache goes, since nobody knows what is in it."""
+        self.drop([works[0].address])
+        gap = ContextGapError("the cache was dropped after a failure", 0)
+        return [Done(works[0], error=self._blamed(error)), *(Done(work, error=gap) for work in works[1:])]
+
+    def _blamed(self, error: Exception) -> Exception:
+        """What an exception says about the session, the machine or the engine."""
+        if isinstance(error, AntiphonError):
+            return error
+        if is_out_of_memory(error):
+            return EvictedError("the worker had no memory for this step: open the session again")
+        if not self._is_sound():
+            return EngineError(f"the worker's engine is broken ({type(error).__name__}): open elsewhere")
+        return error
+
+    @torch.inference_mode()
+    def _is_sound(self) -> bool:
+        """Whether a row of ones, in a cache of its own, still goes through."""
+        try:
+            segment = Segment(self._model.stage.new_cache(), 1)
+            out = self._model.stage.forward(torch.ones(1, self._hidden_size), [segment])
+            return bool(torch.isfinite(self._model.head.logits(out)).all())
+        except Exception:  # noqa: BLE001  whatever it is, the answer is no
+            return False
 
     @torch.inference_mode()
     def _forward(self, items: list[tuple[Work, Tensor]], now_s: float) -> list[Done]:
@@ -139,8 +173,31 @@ class CloudEngine:
             for work in works:
                 offsets[id(work)] = offset - work.from_position
                 offset += work.count
-            logits = self._model.head.logits(out[[offsets[id(w)] + p for w, p, _ in wanted]])
-            for (work, position, allowed), row in zip(wanted, logits, strict=True):
+            rows = [offsets[id(work)] + position for work, position, _ in wanted]
+            for (work, position, allowed), row in zip(wanted, self._logits(out, rows), strict=True):
                 token, confidence = draw(row, work.sampling, position + 1, allowed=allowed or None)
                 drawn[id(work)].append(DrawnToken(position, token, confidence))
         return [drawn[id(work)] for work in works]
+
+    def _logits(self, out: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
+        """The logits `(vocab,)` of some rows, a few at a time: a large vocabulary's are megabytes each.
+
+        Raises:
+            FloatingPointError: they are not finite; a draw from them would be a confident lie.
+        """
+        for start in range(0, len(rows), ROWS_PER_HEAD):
+            logits = self._model.head.logits(out[rows[start : start + ROWS_PER_HEAD]])
+            if not bool(torch.isfinite(logits).all()):
+                msg = "the logits hold NaN or infinity"
+                raise FloatingPointError(msg)
+            yield from logits
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory is short; torch's CPU allocator has no class for it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")

@@ -9,15 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import structlog
 
 from cloud_worker.engine import CloudEngine
+from cloud_worker.pace import Pace
 from cloud_worker.scheduler import Scheduler
 from cloud_worker.work import Done, Work
+from shared.errors import EngineError
 from shared.wire.topics import SessionAddress
 
 log = structlog.get_logger(__name__)
+
+OnDone: TypeAlias = Callable[[Done], None]
+OnKv: TypeAlias = Callable[[Mapping[SessionAddress, int]], Sequence[SessionAddress]]
 
 
 class Runner:
@@ -26,33 +32,34 @@ class Runner:
     Args:
         engine: used from that thread alone.
         scheduler: where works wait.
-        on_done: gets each finished work, on the event loop.
-        on_kv: gets the bytes of every session's cache after each batch; returns the sessions whose
-            caches are to be freed.
+
+    Attributes:
+        pace: how fast the engine is. batches, rows: what it has run.
     """
 
-    def __init__(
-        self,
-        engine: CloudEngine,
-        scheduler: Scheduler,
-        on_done: Callable[[Done], None],
-        on_kv: Callable[[Mapping[SessionAddress, int]], Sequence[SessionAddress]],
-    ) -> None:
+    def __init__(self, engine: CloudEngine, scheduler: Scheduler) -> None:
         self._engine = engine
         self._scheduler = scheduler
-        self._on_done = on_done
-        self._on_kv = on_kv
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cloud-engine")
         self._woken = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._to_free: list[SessionAddress] = []
+        self.pace = Pace(scheduler.batch_tokens)
+        self._running: frozenset[SessionAddress] = frozenset()
+        self._batch_over = asyncio.Event()
         self.batches = 0
         self.rows = 0
 
+    @property
+    def queue_s(self) -> float:
+        """How long a newcomer waits because of what waits already; 0 until the speed is known."""
+        return self.pace.wait_s(self._scheduler.rows)
+
+    def at_work(self, address: SessionAddress) -> bool:
+        """Whether the session has works that wait or run."""
+        return address in self._running or address in self._scheduler
+
     def wake(self) -> None:
         """There is work."""
-        self._idle.clear()
         self._woken.set()
 
     def free(self, addresses: Sequence[SessionAddress]) -> None:
@@ -61,43 +68,62 @@ class Runner:
             self._to_free += addresses
             self.wake()
 
-    async def run(self) -> None:
-        """Run batches until cancelled."""
+    async def run(self, on_done: OnDone, on_kv: OnKv) -> None:
+        """Run batches until cancelled.
+
+        Args:
+            on_done: gets each finished work, on the event loop.
+            on_kv: gets the bytes of every session's cache after each batch; returns the sessions whose
+                caches are to be freed.
+        """
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await self._free_now()
-            while batch := self._scheduler.next_batch():
-                await self._run_batch(batch)
-            self._idle.set()
+            while batch := await self._next_batch():
+                self._tell(await self._run_batch(batch), on_done)
+                self._to_free += on_kv(self._engine.kv_bytes())
+                self._batch_over.set()
 
-    async def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing is queued or running; whether that came in time."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
+    async def _next_batch(self) -> list[Work]:
+        """The next works, when nothing is left to be freed: a session that came back starts afresh."""
+        while self._to_free:
+            freed, self._to_free = self._to_free, []
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.drop, freed)
+        return self._scheduler.next_batch()
+
+    async def batch_over(self) -> None:
+        """Wait until the next batch is over and its results are told."""
+        self._batch_over.clear()
+        await self._batch_over.wait()
 
     def close(self) -> None:
         """End the thread after its present batch."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _run_batch(self, batch: list[Work]) -> None:
+    async def _run_batch(self, batch: list[Work]) -> list[Done]:
+        rows = sum(work.count for work in batch)
+        self._running = frozenset(work.address for work in batch)
         loop = asyncio.get_running_loop()
-        done = await loop.run_in_executor(self._thread, self._engine.run, batch, loop.time())
+        started_s = loop.time()
+        try:
+            done = await loop.run_in_executor(self._thread, self._engine.run, batch, started_s)
+        except Exception as error:
+            # The engine keeps failures to their sessions; one that it can't must not stop the heartbeat.
+            log.exception("engine_failed")
+            broken = EngineError(f"the worker's engine failed ({type(error).__name__}): open elsewhere")
+            done = [Done(work, error=broken) for work in batch]
+        finally:
+            self._running = frozenset()
+        self.pace.observe(rows, loop.time() - started_s)
         self.batches += 1
-        self.rows += sum(work.count for work in batch)
+        self.rows += rows
+        return done
+
+    @staticmethod
+    def _tell(done: Sequence[Done], on_done: OnDone) -> None:
         for item in done:
             try:
-                self._on_done(item)
+                on_done(item)
             except Exception:
                 # One session's result must not stop the heartbeat of all others.
                 log.exception("result_failed", session=item.work.address.session)
-        self._to_free += self._on_kv(self._engine.kv_bytes())
-        await self._free_now()
-
-    async def _free_now(self) -> None:
-        freed, self._to_free = self._to_free, []
-        if freed:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.drop, freed)

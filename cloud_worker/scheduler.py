@@ -21,16 +21,30 @@ class Scheduler:
     Args:
         batch_tokens: rows of one forward; a single work may exceed it and then runs alone.
         max_waiting: works that may wait, over all sessions.
+        max_waiting_bytes: their states; room for a few of the longest logs.
     """
 
-    def __init__(self, *, batch_tokens: int = 2048, max_waiting: int = 4096) -> None:
-        self._batch_tokens = batch_tokens
+    def __init__(
+        self, *, batch_tokens: int = 2048, max_waiting: int = 4096, max_waiting_bytes: int = 256 << 20
+    ) -> None:
+        self.batch_tokens = batch_tokens
         self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
         self._queues: OrderedDict[SessionAddress, deque[Work]] = OrderedDict()
         self._waiting = 0
+        self._rows = 0
+        self._bytes = 0
 
     def __len__(self) -> int:
         return self._waiting
+
+    def __contains__(self, address: SessionAddress) -> bool:
+        return address in self._queues
+
+    @property
+    def rows(self) -> int:
+        """Rows of all waiting works."""
+        return self._rows
 
     def add(self, work: Work) -> None:
         """Queue a work.
@@ -38,30 +52,38 @@ class Scheduler:
         Raises:
             BusyError: the queue is full; the sender may try another worker.
         """
-        if self._waiting >= self._max_waiting:
-            msg = f"{self._waiting} steps are waiting; this worker takes no more"
+        if self._waiting >= self._max_waiting or self._bytes + len(work.states) > self._max_waiting_bytes:
+            msg = f"{self._waiting} steps of {self._bytes} bytes are waiting; this worker takes no more"
             raise BusyError(msg)
         self._queues.setdefault(work.address, deque()).append(work)
-        self._waiting += 1
+        self._count(work, 1)
 
     def drop(self, address: SessionAddress) -> int | None:
         """Forget a session's waiting works; the lowest position among them, None if there were none."""
         works = self._queues.pop(address, ())
-        self._waiting -= len(works)
+        for work in works:
+            self._count(work, -1)
         return min((work.from_position for work in works), default=None)
 
     def next_batch(self) -> list[Work]:
         """Take the works of the next forward, at most `batch_tokens` rows unless one alone has more."""
         batch: list[Work] = []
-        room = self._batch_tokens
+        room = self.batch_tokens
         for address in list(self._queues):
             taken = self._take_run(address, room, first=not batch)
             batch += taken
             room -= sum(work.count for work in taken)
             if room <= 0:
                 break
-        self._waiting -= len(batch)
+        for work in batch:
+            self._count(work, -1)
         return batch
+
+    def _count(self, work: Work, sign: int) -> None:
+        """Count a work in or out."""
+        self._waiting += sign
+        self._rows += sign * work.count
+        self._bytes += sign * len(work.states)
 
     def _take_run(self, address: SessionAddress, room: int, *, first: bool) -> list[Work]:
         """The gapless works at the head of a session's queue that fit."""

@@ -80,4 +80,8 @@ def _limits(section: WorkerSection, bundle: Bundle) -> WorkerLimits:
         max_positions=min(section.max_context_tokens, bundle.max_positions),
         kv_budget_bytes=section.kv_budget_mib << 20,
         batch_tokens=section.batch_tokens,
+        max_queue_s=section.max_queue_ms / 1000,
+        max_sessions_per_edge=section.max_sessions_per_edge,
+        steps_per_s_per_edge=section.steps_per_s_per_edge,
+        bytes_per_s_per_edge=section.bytes_per_s_per_edge,
     )

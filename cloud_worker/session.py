@@ -8,7 +8,7 @@ Theory. Steps are numbered within an epoch and carry positions, so each arriving
     epoch above the session's                         Unknown: this worker missed an open; reopen
     number at or below the last accepted one          Repeat: answered again, if it was answered
     from_position above the frontier                  Gap: Resume{frontier}
-    a want outside the step's own rows                Broken: refused
+    wants outside the step's own rows, or unordered   Broken: refused
     beyond the context limit                          TooLong: refused
     otherwise                                         Accept: rows below the frontier are rewritten
 
@@ -18,6 +18,7 @@ Theory. Steps are numbered within an epoch and carry positions, so each arriving
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from cloud_worker.work import Work
@@ -68,6 +69,8 @@ class WorkerSession:
     Attributes:
         touched_s: last sign of life, on the worker's clock.
         last_reply: the reply to the newest answered step.
+        strikes: how often its rows have broken a forward since they were last answered.
+        told_of_cap: whether the edge knows that it sends too much; once an epoch is enough.
     """
 
     address: SessionAddress
@@ -79,12 +82,15 @@ class WorkerSession:
     frontier: int = 0
     last_number: int = 0
     last_reply: Tokens | None = field(default=None, repr=False)
+    strikes: int = 0
+    told_of_cap: bool = False
 
     def take_over(self, epoch: int, codec: str, sampling: Sampling, *, frontier: int, now_s: float) -> None:
         """The edge opened the session anew at the worker that already has it."""
         self.epoch, self.codec, self.sampling = epoch, codec, sampling
         self.frontier = frontier
         self.last_number, self.last_reply = 0, None
+        self.told_of_cap = False
         self.touched_s = now_s
 
     def judge(self, step: Step, now_s: float) -> Verdict:
@@ -115,6 +121,8 @@ class WorkerSession:
             return WireError(
                 f"a wanted position is outside the step's own, {step.from_position} to {end - 1}"
             )
+        if any(first >= second for first, second in pairwise(step.wants)):
+            return WireError("wanted positions are not in ascending order")
         return None
 
     def _work(self, step: Step, now_s: float) -> Work:

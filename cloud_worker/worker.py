@@ -7,7 +7,6 @@ state machine has accepted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,28 +14,22 @@ import structlog
 from broker.transport import Incoming, Transport
 from cloud_worker.admission import Admission
 from cloud_worker.engine import CloudEngine
+from cloud_worker.handover import Handover
+from cloud_worker.keeper import Keeper
+from cloud_worker.outbox import Outbox
+from cloud_worker.quota import Capped, EdgeQuota
+from cloud_worker.results import Results
 from cloud_worker.runner import Runner
 from cloud_worker.scheduler import Scheduler
 from cloud_worker.session import Accept, Broken, Gap, Repeat, Stale, Unknown, WorkerSession
 from cloud_worker.table import SessionTable
-from cloud_worker.work import Done, Work
-from shared.context.store import ContextStore, LogRecord
+from cloud_worker.work import Work
+from shared.context.store import ContextStore
 from shared.context.write_behind import WriteBehindLog
-from shared.errors import AntiphonError, BusyError, ContextGapError, EvictedError
+from shared.errors import AntiphonError, BusyError, QuotaError
 from shared.wire import topics
-from shared.wire.codec import decode_to_worker, encode
-from shared.wire.messages import (
-    MAX_TEXT_CHARS,
-    Busy,
-    Close,
-    Open,
-    Refused,
-    Resume,
-    Step,
-    ToEdge,
-    Tokens,
-    ToWorker,
-)
+from shared.wire.codec import decode_to_worker
+from shared.wire.messages import Busy, Close, Open, Refused, Resume, Step, ToWorker
 from shared.wire.topics import SessionAddress
 
 log = structlog.get_logger(__name__)
@@ -58,6 +51,10 @@ class WorkerLimits:
         max_positions: context length of a session.
         kv_budget_bytes: all sessions' KV caches together.
         batch_tokens: rows of one forward.
+        max_queue_s: work waiting past which no new session is taken.
+        max_sessions_per_edge: sessions of one edge at once.
+        steps_per_s_per_edge: messages of one edge.
+        bytes_per_s_per_edge: their payloads.
     """
 
     max_sessions: int = 256
@@ -65,6 +62,10 @@ class WorkerLimits:
     max_positions: int = 4096
     kv_budget_bytes: int = 1 << 30
     batch_tokens: int = 2048
+    max_queue_s: float = 0.5
+    max_sessions_per_edge: int = 64
+    steps_per_s_per_edge: int = 2000
+    bytes_per_s_per_edge: int = 32 << 20
 
 
 class CloudWorker:
@@ -79,6 +80,9 @@ class CloudWorker:
         model: the bundle's name. digest: the bundle's digest.
         pool: the shared subscription's group.
         limits: what it takes on.
+
+    Attributes:
+        broken: set when the engine is of no use any more; the process should drain and be replaced.
     """
 
     def __init__(
@@ -95,22 +99,39 @@ class CloudWorker:
         limits: WorkerLimits | None = None,
     ) -> None:
         self.worker = worker
+        self.broken = asyncio.Event()
         self._limits = limits or WorkerLimits()
         self._transport = transport
         self._log = WriteBehindLog(store, call_timeout_s=STORE_TIMEOUT_S)
-        self._table = SessionTable(max_sessions=self._limits.max_sessions, ttl_s=self._limits.session_ttl_s)
+        self._table = SessionTable(
+            max_sessions=self._limits.max_sessions,
+            max_sessions_per_edge=self._limits.max_sessions_per_edge,
+            ttl_s=self._limits.session_ttl_s,
+        )
         self._scheduler = Scheduler(batch_tokens=self._limits.batch_tokens)
-        self._runner = Runner(engine, self._scheduler, self._on_done, self._over_budget)
+        self._runner = Runner(engine, self._scheduler)
+        self._keeper = Keeper(self._table, self._scheduler, self._runner, self._log)
+        self._outbox = Outbox(transport)
+        self._quota = EdgeQuota(
+            steps_per_s=self._limits.steps_per_s_per_edge, bytes_per_s=self._limits.bytes_per_s_per_edge
+        )
+        self._handover = Handover(self._keeper, self._outbox, worker)
+        self._results = Results(
+            self._keeper,
+            self._outbox,
+            kv_budget_bytes=self._limits.kv_budget_bytes,
+            now_s=self._now_s,
+            on_settled=self._handover.on_settled,
+            on_broken=self._on_broken,
+        )
         self._admission = Admission(
-            self._table,
-            self._scheduler,
-            self._runner,
-            self._log,
+            self._keeper,
+            self._outbox,
             worker=worker,
             digest=digest,
             max_positions=self._limits.max_positions,
-            reply=self._reply,
-            refuse=self._refuse,
+            max_queue_s=self._limits.max_queue_s,
+            max_claims_per_edge=self._limits.max_sessions_per_edge,
         )
         self._background: list[asyncio.Task[None]] = []
         self._open_filter = topics.open_filter(tenant, topics.pool_of(model, digest), pool)
@@ -120,16 +141,16 @@ class CloudWorker:
         """Take sessions."""
         loop = asyncio.get_running_loop()
         self._log.start()
-        self._background = [loop.create_task(self._runner.run()), loop.create_task(self._sweep())]
+        heartbeat = self._runner.run(self._results.on_done, self._results.on_kv)
+        self._background = [loop.create_task(heartbeat), loop.create_task(self._sweep())]
         # Steps first: whoever is told of this worker must find it listening.
         self._transport.subscribe(self._steps_filter, self._on_step)
         self._transport.subscribe(self._open_filter, self._on_open, qos=1)
 
     async def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
-        """Take no new session and finish what is queued; whether that came in time."""
-        self._admission.draining = True  # opens may still be on their way
-        self._transport.unsubscribe(self._open_filter)
-        return await self._runner.wait_idle(timeout_s)
+        """Take no new session, answer what is queued, pass all sessions on; whether that came in time."""
+        self._leave_pool()
+        return await self._handover.run(timeout_s)
 
     async def stop(self) -> None:
         """Stop at once; `drain` first to stop kindly."""
@@ -140,15 +161,30 @@ class CloudWorker:
         await self._log.aclose()
         self._runner.close()
 
+    def _leave_pool(self) -> None:
+        self._admission.draining = True  # opens may still be on their way
+        self._transport.unsubscribe(self._open_filter)
+
+    def _on_broken(self) -> None:
+        """The engine is of no use: leave the pool at once, and have this process replaced."""
+        if not self.broken.is_set():
+            log.error("engine_broken", fix="this worker leaves its pool; its supervisor should restart it")
+            self._leave_pool()
+            self.broken.set()
+
     def _on_open(self, incoming: Incoming) -> None:
         decoded = self._decode(incoming, topics.parse_open)
         if decoded is None:
             return
         address, message = decoded
-        if isinstance(message, Open):
+        if not isinstance(message, Open):
+            log.warning("not_an_open", edge=address.edge)
+            return
+        capped = self._capped(address, incoming)
+        if capped is None:
             self._admission.on_open(address, message)
         else:
-            log.warning("not_an_open", edge=address.edge)
+            self._admission.put_off(address, message.epoch, capped.retry_after_s)
 
     def _on_step(self, incoming: Incoming) -> None:
         decoded = self._decode(incoming, topics.parse_steps)
@@ -157,13 +193,29 @@ class CloudWorker:
         address, message = decoded
         match message:
             case Step():
-                self._take_step(address, message)
+                capped = self._capped(address, incoming)
+                if capped is None:
+                    self._take_step(address, message)
+                else:
+                    self._turn_away(address, message, capped)
             case Close():
                 self._close(address, message)
             case Open():
                 log.warning("open_outside_pool", edge=address.edge)
 
+    def _capped(self, address: SessionAddress, incoming: Incoming) -> Capped | None:
+        return self._quota.take(address.edge, len(incoming.payload), self._now_s())
+
+    def _turn_away(self, address: SessionAddress, step: Step, capped: Capped) -> None:
+        """A step too many. Told once an epoch: a flood must not be answered by a flood."""
+        session = self._table.get(address)
+        if session is not None and session.epoch == step.epoch and not session.told_of_cap:
+            session.told_of_cap = True
+            self._outbox.refuse(address, step.epoch, QuotaError(str(capped)))
+
     def _take_step(self, address: SessionAddress, step: Step) -> None:
+        if self._handover.is_leaving(address):
+            return
         session = self._table.get(address)
         if session is None:
             self._refuse_unknown(address, step)
@@ -173,13 +225,14 @@ class CloudWorker:
                 self._queue(session, work)
             case Repeat(reply):
                 if reply is not None:
-                    self._reply(address, reply)
+                    self._outbox.reply(address, reply)
             case Gap(frontier):
-                self._reply(address, Resume(step.epoch, step.number, frontier))
+                self._outbox.reply(address, Resume(step.epoch, step.number, frontier))
             case Unknown():
                 self._refuse_unknown(address, step)
             case Broken(error):
-                self._fail(address, step.epoch, error)
+                self._keeper.erase(address, step.epoch)
+                self._outbox.refuse(address, step.epoch, error)
             case Stale():
                 log.info("stale_step", session=address.session)
 
@@ -188,81 +241,26 @@ class CloudWorker:
             self._scheduler.add(work)
         except BusyError as error:
             # The rows are not taken: the edge will send them again, here or elsewhere.
-            session.frontier = work.from_position
-            self._reply(session.address, Busy(work.epoch, error.retry_after_s))
+            session.frontier, session.last_number = work.from_position, work.number - 1
+            self._outbox.reply(session.address, Busy(work.epoch, error.retry_after_s))
             return
         self._runner.wake()
 
     def _refuse_unknown(self, address: SessionAddress, step: Step) -> None:
         message = f"worker {self.worker} does not have this session: open it again"
-        self._reply(address, Refused(step.epoch, "session", message, retryable=True))
+        self._outbox.reply(address, Refused(step.epoch, "session", message, retryable=True))
 
     def _close(self, address: SessionAddress, message: Close) -> None:
+        self._admission.on_close(address, message.epoch)
         session = self._table.get(address)
-        if session is None or message.epoch < session.epoch:
-            return
-        self._forget(address)
-        self._log.close(address, session.epoch)
-
-    def _forget(self, address: SessionAddress) -> None:
-        self._table.pop(address)
-        self._scheduler.drop(address)
-        self._runner.free([address])
-
-    def _on_done(self, done: Done) -> None:
-        work = done.work
-        session = self._table.get(work.address)
-        if session is None:
-            self._runner.free([work.address])  # closed or evicted while it ran
-            return
-        if isinstance(done.error, ContextGapError):
-            self._resume(session, work, done.error.frontier)
-            return
-        if session.epoch != work.epoch:
-            return  # taken over while it ran
-        if done.error is not None:
-            self._fail(work.address, work.epoch, done.error)
-            return
-        if work.wants:
-            reply = Tokens(
-                work.epoch,
-                work.number,
-                list(done.tokens),
-                done.compute_us,
-                done.queue_us,
-                done.batch_sessions,
-            )
-            session.last_reply = reply
-            self._reply(work.address, reply)
-        if work.number:
-            record = LogRecord(work.from_position, work.count, work.codec, work.states)
-            self._log.append(work.address, work.epoch, record)
-
-    def _resume(self, session: WorkerSession, work: Work, frontier: int) -> None:
-        """The cache ends earlier than was promised: have the edge send from there."""
-        session.frontier = min(session.frontier, frontier)
-        if session.epoch == work.epoch and work.number:
-            self._reply(session.address, Resume(work.epoch, work.number, frontier))
-
-    def _fail(self, address: SessionAddress, epoch: int, error: Exception) -> None:
-        """Give up a session for good, with the reason; the others don't notice."""
-        self._forget(address)
-        self._refuse(address, epoch, error)
-
-    def _over_budget(self, bytes_of: Mapping[SessionAddress, int]) -> Sequence[SessionAddress]:
-        evicted = self._table.over_budget(bytes_of, self._limits.kv_budget_bytes)
-        for session in evicted:
-            if self._scheduler.drop(session.address) is not None:
-                error = EvictedError(f"worker {self.worker} is short of memory: open the session again")
-                self._refuse(session.address, session.epoch, error)
-        return [session.address for session in evicted]
+        if session is not None and message.epoch >= session.epoch:
+            self._keeper.erase(address, session.epoch)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             for address in self._table.expire(self._now_s()):
-                self._scheduler.drop(address)
-                self._runner.free([address])
+                self._keeper.forget(address)  # the store has a time to live of its own
 
     def _decode(
         self, incoming: Incoming, parse: topics.ParseAddress
@@ -272,19 +270,6 @@ class CloudWorker:
         except AntiphonError as error:
             log.warning("message_refused", code=error.code, reason=str(error))
             return None
-
-    def _refuse(self, address: SessionAddress, epoch: int, error: Exception) -> None:
-        ours = isinstance(error, AntiphonError)
-        code = error.code if isinstance(error, AntiphonError) else "internal"
-        text = str(error) if ours else f"the worker failed on this session: {type(error).__name__}"
-        log.warning("session_refused", session=address.session, code=code, reason=str(error)[:200])
-        # What broke here may work elsewhere; the edge's attempts bound how often it tries.
-        retryable = not isinstance(error, AntiphonError) or error.retryable
-        self._reply(address, Refused(epoch, code, text[:MAX_TEXT_CHARS], retryable=retryable))
-
-    def _reply(self, address: SessionAddress, message: ToEdge) -> None:
-        if not self._transport.publish_soon(topics.reply_topic(address), encode(message)):
-            log.info("reply_not_sent", session=address.session)  # the edge asks again
 
     @staticmethod
     def _now_s() -> float:

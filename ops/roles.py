@@ -60,12 +60,22 @@ async def serve_broker(settings: Settings, stop: asyncio.Event, broker: BrokerSe
 
 
 async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
-    """One cloud worker, until `stop`."""
+    """One cloud worker, until `stop`, or until its engine breaks: then this process should be replaced."""
     from cloud_worker.service import worker_service
 
     with context(worker=settings.worker.id):
-        async with worker_service(settings):
-            await stop.wait()
+        async with worker_service(settings) as worker:
+            await _first_of(stop, worker.broken)
+    if worker.broken.is_set():
+        sys.exit(EXIT_BROKEN)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 async def serve_edge(settings: Settings, stop: asyncio.Event) -> None:
@@ -79,6 +89,8 @@ async def serve_edge(settings: Settings, stop: asyncio.Event) -> None:
 
 # A child that ends with this was told something it can't follow: starting it again would not help.
 EXIT_CANNOT_RUN = 2
+# One that ends with this had an engine that ran and then broke: starting it again may help.
+EXIT_BROKEN = 3
 
 Role = Callable[[Settings, asyncio.Event], Coroutine[None, None, None]]
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 
 from msgspec import Meta
 
+from shared.config_home_bus import check_home_bus
 from shared.config_sources import Given, command_line, config_file, environment, find_file
 from shared.config_values import converted
 from shared.errors import ConfigError
@@ -31,6 +32,7 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number from
 # A day: longer than anybody waits, and it keeps infinity out.
 Seconds = Annotated[float, Meta(gt=0, le=86_400, description="a number of seconds above 0")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Filters = Annotated[tuple[Text, ...], Meta(description="topic filters, each a text")]
 Shares = Annotated[tuple[Share, ...], Meta(description="numbers from 0 to 1, one per exit")]
 
 
@@ -79,6 +81,48 @@ class BrokerSection:
     keyfile: str = ""
 
 
+# Addresses that mean every interface of their family, with the family's loopback.
+_EVERYWHERE: Final = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # noqa: S104  compared, not bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomeBusSection(BrokerSection):
+    """The home's own broker: devices there are answered whether or not the cloud's can be reached.
+
+    What `broker` has means the same here.
+
+    Attributes:
+        host: Name or address; empty: devices speak at the cloud's broker alone.
+        embedded: The edge hosts the bus itself, at `listen_host` and `port`.
+        listen_host: Address that the embedded bus listens on.
+        password_file: Who may connect to the embedded bus, as mosquitto_passwd writes it; `username` and
+            `password` are then the edge's own. Empty: everybody may.
+        acl_file: Access rules of the embedded bus in Mosquitto's format; empty: none.
+        bridge_out: Filters of device topics whose messages also go to the cloud's broker.
+        bridge_in: Filters of device topics whose messages also come from there.
+    """
+
+    host: str = ""
+    embedded: bool = False
+    listen_host: Text = "127.0.0.1"
+    password_file: str = ""
+    acl_file: str = ""
+    bridge_out: Filters = ()
+    bridge_in: Filters = ()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a home bus at all."""
+        return bool(self.host) or self.embedded
+
+    @property
+    def reached_at(self) -> str:
+        """Where this machine finds it: what listens everywhere is found on loopback."""
+        if not self.embedded:
+            return self.host
+        return _EVERYWHERE.get(self.listen_host, self.listen_host)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeSection:
     """The edge agent: how it answers and how long it waits for the cloud.
@@ -124,6 +168,10 @@ class WorkerSection:
         kv_budget_mib: Memory of all KV caches.
         session_ttl_s: How long an idle session is kept, here and in Redis.
         max_context_tokens: Longest session.
+        max_queue_ms: Work waiting past which no new session is taken.
+        max_sessions_per_edge: Sessions of one edge held at once.
+        steps_per_s_per_edge: Messages that one edge may send, twice as many in a burst.
+        bytes_per_s_per_edge: Bytes of those messages.
         redis_url: `redis://[user:password@]host:port/0`; empty: logs stay in this process.
     """
 
@@ -135,6 +183,10 @@ class WorkerSection:
     kv_budget_mib: Count = 1024
     session_ttl_s: Seconds = 600.0
     max_context_tokens: Count = 4096
+    max_queue_ms: Count = 500
+    max_sessions_per_edge: Count = 64
+    steps_per_s_per_edge: Count = 2000
+    bytes_per_s_per_edge: Count = 32 << 20
     redis_url: str = _secret()
 
 
@@ -149,6 +201,7 @@ class Settings:
 
     general: GeneralSection = field(default_factory=GeneralSection)
     broker: BrokerSection = field(default_factory=BrokerSection)
+    home_bus: HomeBusSection = field(default_factory=HomeBusSection)
     edge: EdgeSection = field(default_factory=EdgeSection)
     worker: WorkerSection = field(default_factory=WorkerSection)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -164,7 +217,13 @@ class SettingLine(NamedTuple):
 
 
 _SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
-    {"general": GeneralSection, "broker": BrokerSection, "edge": EdgeSection, "worker": WorkerSection}
+    {
+        "general": GeneralSection,
+        "broker": BrokerSection,
+        "home_bus": HomeBusSection,
+        "edge": EdgeSection,
+        "worker": WorkerSection,
+    }
 )
 
 
@@ -230,17 +289,22 @@ def _section(name: str, kind: type[Any], given: Mapping[str, Given]) -> Any:
 
 
 def _check_together(settings: Settings) -> None:
-    broker = settings.broker
+    _check_connection("broker", settings.broker)
+    _check_connection("home_bus", settings.home_bus)
+    check_home_bus(settings.home_bus, settings.broker)
+
+
+def _check_connection(section: str, broker: BrokerSection) -> None:
     for name in ("ca_file", "certfile", "keyfile"):
         if getattr(broker, name) and not broker.tls:
             raise ConfigError(
-                f"broker.{name} is given but broker.tls is off, so nothing would be encrypted: "
-                f"set broker.tls = true or remove broker.{name}"
+                f"{section}.{name} is given but {section}.tls is off, so nothing would be encrypted: "
+                f"set {section}.tls = true or remove {section}.{name}"
             )
     if broker.keyfile and not broker.certfile:
-        raise ConfigError("broker.keyfile is given without broker.certfile: give both or neither")
+        raise ConfigError(f"{section}.keyfile is given without {section}.certfile: give both or neither")
     if broker.password and not broker.username:
-        raise ConfigError("broker.password is given without broker.username: give both or neither")
+        raise ConfigError(f"{section}.password is given without {section}.username: give both or neither")
 
 
 def _shown(value: object, entry: Field[Any]) -> str:

@@ -107,6 +107,33 @@ class EvictedError(SessionError):
     retryable = True
 
 
+class QuotaError(SessionError):
+    """An edge asks more of a worker than one edge may; the message names the setting."""
+
+    code = "quota"
+    retryable = True
+
+
+class DrainingError(SessionError):
+    """The worker is leaving; another one goes on."""
+
+    code = "draining"
+    retryable = True
+
+
+class PoisonError(SessionError):
+    """A session's states broke the engine twice; no other worker gets them."""
+
+    code = "poison"
+
+
+class EngineError(SessionError):
+    """The worker's engine is broken, whatever it is given; another worker's may not be."""
+
+    code = "engine"
+    retryable = True
+
+
 class StaleEpochError(SessionError):
     """A write or reply carries an epoch older than the session's; its sender was replaced."""
 

@@ -6,11 +6,10 @@ records). The braces keep both keys in one slot of a Redis Cluster; both expire 
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 import redis.asyncio as aioredis
@@ -18,6 +17,7 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
+from shared.context.layout import encode_record, read_append, read_claim
 from shared.context.store import (
     DEFAULT_TTL_S,
     MAX_SESSION_BYTES,
@@ -30,17 +30,19 @@ from shared.context.store import (
 from shared.errors import CodecError, ConfigError, StoreError
 from shared.wire.topics import SessionAddress
 
+_T = TypeVar("_T")
 # Stands before the digest that is stored: rows of another layout count as another bundle's.
 _LAYOUT: Final = "1"
-_HEAD: Final = struct.Struct(">IIB")
 _RETRIES: Final = 1
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _FIXES: Final[Mapping[type[exceptions.RedisError], str]] = MappingProxyType(
     {
         exceptions.AuthenticationError: "check the user name and password in the Redis URL",
-        exceptions.NoPermissionError: "let this Redis user run EVALSHA and write keys antiphon:*",
+        exceptions.NoPermissionError: "give this Redis user the rights that docs/redis.md lists",
         exceptions.OutOfMemoryError: "raise Redis' maxmemory or set maxmemory-policy volatile-lru",
         exceptions.ReadOnlyError: "point the Redis URL to the primary, this is a replica",
+        exceptions.MovedError: "this is one node of a Redis Cluster: see docs/redis.md for what it needs",
+        exceptions.ClusterDownError: "wait until every slot of the Redis Cluster is served",
         exceptions.BusyLoadingError: "wait until Redis has loaded its data",
         exceptions.TimeoutError: "check the network and Redis' load",
         exceptions.ConnectionError: "check that Redis runs and that the Redis URL is right",
@@ -75,13 +77,16 @@ class RedisContextStore:
         self.where = _where(url)
         self._ttl_ms = int(ttl_s * 1000)
         self._max_session_bytes = max_session_bytes
-        self._client = aioredis.Redis.from_url(
+        # A pool that blocks: past its bound, calls wait for their turn, where a plain one fails them.
+        pool = aioredis.BlockingConnectionPool.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), _RETRIES),
             max_connections=8,
+            timeout=timeout_s,
         )
+        self._client = aioredis.Redis.from_pool(pool)
         self._claim = self._client.register_script(_script("claim"))
         self._append = self._client.register_script(_script("append"))
         self._close = self._client.register_script(_script("close"))
@@ -102,17 +107,18 @@ class RedisContextStore:
 
     async def claim(self, key: SessionAddress, epoch: int, digest: str) -> SessionLog:
         """See `ContextStore.claim`."""
-        status, value = await self._call(self._claim, key, epoch, f"{_LAYOUT}:{digest}", self._ttl_ms)
-        if status == b"stale":
-            raise stale_epoch(epoch, value)
-        records = self._decoded(value)
+        answer = await self._call(self._claim, key, epoch, f"{_LAYOUT}:{digest}", self._ttl_ms)
+        records = self._read(read_claim, answer)
+        if isinstance(records, int):
+            raise stale_epoch(epoch, records)
         return SessionLog(epoch, records[-1].end_position if records else 0, records)
 
     async def append(self, key: SessionAddress, epoch: int, record: LogRecord) -> int:
         """See `ContextStore.append`."""
-        status, value = await self._call(
-            self._append, key, epoch, _encode(record), self._ttl_ms, self._max_session_bytes
+        answer = await self._call(
+            self._append, key, epoch, encode_record(record), self._ttl_ms, self._max_session_bytes
         )
+        status, value = self._read(read_append, answer)
         match status:
             case b"stale":
                 raise stale_epoch(epoch, value)
@@ -120,7 +126,7 @@ class RedisContextStore:
                 raise context_gap(record.from_position, value)
             case b"full":
                 raise session_full(self._max_session_bytes)
-        return int(value)
+        return value
 
     async def close(self, key: SessionAddress, epoch: int) -> None:
         """See `ContextStore.close`."""
@@ -130,23 +136,17 @@ class RedisContextStore:
         """Close every connection."""
         await self._client.aclose()
 
-    async def _call(self, script: Any, key: SessionAddress, *args: bytes | str | int) -> tuple[bytes, Any]:
+    async def _call(self, script: Any, key: SessionAddress, *args: bytes | str | int) -> object:
         try:
-            status, value = await script(keys=_keys(key), args=args)
+            return await script(keys=_keys(key), args=args)
         except (exceptions.RedisError, OSError) as error:
             self._refuse(error)
-        return status, value
 
-    def _decoded(self, blobs: list[bytes]) -> tuple[LogRecord, ...]:
-        """Records that follow each other from position 0; anything else was not written by us."""
+    def _read(self, read: Callable[[object], _T], answer: object) -> _T:
         try:
-            records = tuple(_decode(blob) for blob in blobs)
-        except (struct.error, UnicodeDecodeError, CodecError) as error:
+            return read(answer)
+        except CodecError as error:
             raise self._foreign() from error
-        ends = [0, *(record.end_position for record in records)]
-        if any(record.from_position != end for record, end in zip(records, ends, strict=False)):
-            raise self._foreign()
-        return records
 
     def _foreign(self) -> StoreError:
         return StoreError(
@@ -176,17 +176,6 @@ def _keys(key: SessionAddress) -> tuple[str, str]:
     """Ids are quoted, so that no two sessions can meet in one key whatever is in their names."""
     tag = "/".join(quote(part, safe="") for part in key)
     return f"antiphon:{{{tag}}}:meta", f"antiphon:{{{tag}}}:log"
-
-
-def _encode(record: LogRecord) -> bytes:
-    codec = record.codec.encode()
-    return _HEAD.pack(record.from_position, record.count, len(codec)) + codec + record.states
-
-
-def _decode(blob: bytes) -> LogRecord:
-    from_position, count, codec_bytes = _HEAD.unpack_from(blob)
-    states_at = _HEAD.size + codec_bytes
-    return LogRecord(from_position, count, blob[_HEAD.size : states_at].decode(), blob[states_at:])
 
 
 def _script(name: str) -> str:

@@ -31,6 +31,7 @@ _log = structlog.get_logger(__name__)
 CALL_TIMEOUT_S = 2.0
 # After a failure nobody tries for this long, so that a lost store costs one wait, not one per session.
 PAUSE_S = 1.0
+_PAUSED = StoreError("the context store failed a moment ago")
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class _Session:
     epoch: int
     backlog: deque[LogRecord] = field(default_factory=deque)
     closing: bool = False
+    leaving: bool = False  # not logged any more once what waits is written
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -51,6 +53,9 @@ class WriteBehindLog:
         call_timeout_s: Bound of one write, and of a claim with the writes before it.
         pause_s: How long the store is left alone after it failed.
         clock: Seconds that only grow.
+
+    Attributes:
+        unlogged_sessions: Sessions that the store failed, claims that found it away included.
     """
 
     def __init__(
@@ -104,7 +109,7 @@ class WriteBehindLog:
         """
         session = self._taken_over(key, epoch)
         if self._is_paused():
-            self.forget(key)
+            self._unlog(key, session, _PAUSED)
             return None
         try:
             return await self._claimed(key, session, digest)
@@ -122,7 +127,7 @@ class WriteBehindLog:
             Whether it was taken: False for a session that is unlogged or of another epoch.
         """
         session = self._sessions.get(key)
-        if session is None or session.epoch != epoch or session.closing:
+        if session is None or session.epoch != epoch or session.closing or session.leaving:
             return False
         if self._backlog_bytes + len(record.states) > self._max_backlog_bytes:
             self._unlog(
@@ -148,6 +153,17 @@ class WriteBehindLog:
         if session is not None:
             self._drop(session.backlog)
 
+    async def flush(self, key: SessionAddress) -> None:
+        """Write what waits of one session now; a store that fails costs the session's log, as ever."""
+        await self._serve(key)
+
+    def release(self, key: SessionAddress) -> None:
+        """Stop logging the session once what waits is written: its rows stay for whoever claims it."""
+        session = self._sessions.get(key)
+        if session is not None:
+            session.leaving = True
+            self._queue(key)
+
     async def aclose(self, timeout_s: float = CALL_TIMEOUT_S) -> None:
         """Write what waits, for `timeout_s` at most, then close the store."""
         with contextlib.suppress(TimeoutError):
@@ -167,6 +183,7 @@ class WriteBehindLog:
         if session is None or session.epoch < epoch:
             self.forget(key)
             session = _Session(epoch)
+        session.leaving = False
         return session
 
     async def _claimed(self, key: SessionAddress, session: _Session, digest: str) -> SessionLog:
@@ -203,7 +220,7 @@ class WriteBehindLog:
         if session is None:
             return
         if self._is_paused():
-            self._unlog(key, session, StoreError("the context store failed a moment ago"))
+            self._unlog(key, session, _PAUSED)
             return
         try:
             async with session.turn:
@@ -222,6 +239,8 @@ class WriteBehindLog:
             self._backlog_bytes -= len(record.states)
             async with self._bounded_call():
                 await self._store.append(key, session.epoch, record)
+        if session.leaving:
+            self._discard(key, session)
         if session.closing:
             self._discard(key, session)
             session.closing = False

@@ -9,7 +9,7 @@ import torch
 
 from cloud_worker.engine import CloudEngine
 from cloud_worker.work import Work
-from shared.errors import ContextGapError, WireError
+from shared.errors import ContextGapError, EngineError, EvictedError, WireError
 from shared.model.loading import load_cloud
 from shared.tensors.codec import CODECS
 from shared.wire.topics import SessionAddress
@@ -101,7 +101,7 @@ def test_a_forward_that_breaks_is_run_session_by_session_and_no_row_is_doubled(
 
     def failing(inputs, segments):
         if inputs.abs().max() > 1e5:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("no such kernel")
         return forward(inputs, segments)
 
     monkeypatch.setattr(engine._model.stage, "forward", failing)
@@ -114,6 +114,80 @@ def test_a_forward_that_breaks_is_run_session_by_session_and_no_row_is_doubled(
     alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
     alone.run([work("good", 0, values)], 0.0)
     assert follow[0].token == tokens(alone.run([work("good", 4, rows(2, 5), number=2)], 0.0))["good"][0].token
+
+
+def test_the_works_behind_one_that_broke_its_session_are_gaps(
+    engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+):
+    forward = engine._model.stage.forward
+    engine.run([work("s", 0, rows(3, 1))], 0.0)
+
+    def failing(inputs, segments):
+        if inputs.abs().max() > 1e5:
+            raise RuntimeError("no such kernel")
+        return forward(inputs, segments)
+
+    monkeypatch.setattr(engine._model.stage, "forward", failing)
+    batch = [work("s", 3, rows(2, 4) * 1e7), work("s", 5, rows(1, 5), number=2)]
+    errors = [done.error for done in engine.run(batch, 0.0)]
+    assert isinstance(errors[0], RuntimeError)
+    assert isinstance(errors[1], ContextGapError)
+    assert errors[1].frontier == 0
+    assert engine.kv_bytes() == {}
+
+
+def test_memory_that_is_short_is_nobodys_fault(engine: CloudEngine, monkeypatch: pytest.MonkeyPatch):
+    forward = engine._model.stage.forward
+
+    def greedy(inputs, segments):
+        if len(inputs) > 4:
+            torch.empty(1 << 46, dtype=torch.uint8)
+        return forward(inputs, segments)
+
+    monkeypatch.setattr(engine._model.stage, "forward", greedy)
+    batch = [work("long", 0, rows(8, 1)), work("a", 0, rows(2, 2)), work("b", 0, rows(3, 3))]
+    done = {item.work.address.session: item.error for item in engine.run(batch, 0.0)}
+    assert isinstance(done["long"], EvictedError)
+    assert done["a"] is done["b"] is None
+
+
+def test_logits_that_are_not_finite_are_no_answer_and_spoil_no_other_session(
+    engine: CloudEngine, tiny: Reference, monkeypatch: pytest.MonkeyPatch
+):
+    forward = engine._model.stage.forward
+
+    def overflowing(inputs, segments):
+        # A model in a narrow float, or one without norms, makes infinity of large rows.
+        return forward(inputs, segments) * torch.where(inputs.abs() > 1e5, torch.inf, 1.0)
+
+    monkeypatch.setattr(engine._model.stage, "forward", overflowing)
+    batch = [work("wild", 0, rows(2, 4) * 1e7), work("calm", 0, rows(4, 3))]
+    done = {item.work.address.session: item for item in engine.run(batch, 0.0)}
+    assert isinstance(done["wild"].error, FloatingPointError)
+    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
+    (expected,) = tokens(alone.run([work("calm", 0, rows(4, 3))], 0.0))["calm"]
+    assert done["calm"].tokens[0].token == expected.token
+
+
+def test_an_engine_that_cannot_run_its_own_row_is_broken(
+    engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(engine._model.stage, "forward", broken)
+    (done,) = engine.run([work("s", 0, rows(2, 4))], 0.0)
+    assert isinstance(done.error, EngineError)
+
+
+def test_many_wanted_tokens_are_drawn_like_few(engine: CloudEngine):
+    values = rows(100, 3)
+    many = replace(work("many", 0, values), wants=tuple(range(100)))
+    (done,) = engine.run([many], 0.0)
+    assert [drawn.position for drawn in done.tokens] == list(range(100))
+    for end in (1, 64, 65, 100):
+        few = tokens(engine.run([work(f"few-{end}", 0, values[:end])], 0.0))[f"few-{end}"]
+        assert few[0].token == done.tokens[end - 1].token
 
 
 def test_one_sessions_outlier_does_not_change_its_neighbours_int8_rows(engine: CloudEngine, tiny: Reference):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from itertools import chain
+
+import pytest
 
 from tests.integration.conftest import Install, Installation, Reference
-from tests.servers import ServerProcess
+from tests.servers import RedisServer, ServerProcess
 from tests.waiting import eventually
 
 PROMPTS = [f"what is the temperature in room {number}" for number in range(8)]
 NEW_TOKENS = 60
+ROLLING_TOKENS = 40
 
 
 def send_signal(home: Installation, worker: str, number: signal.Signals) -> None:
@@ -87,3 +91,44 @@ async def test_two_tenants_with_the_same_edge_id_share_a_broker_and_nothing_else
         alone = await second.ask(PROMPTS[0], threshold=1.0, max_new_tokens=4, mode="collaborative")
         assert alone["degraded"]
     assert texts(answers) == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("own_broker", "log"), [("embedded", "memory"), ("mosquitto", "redis")], indirect=["own_broker"]
+)
+async def test_a_rolling_restart_of_all_workers_under_load_degrades_no_answer(
+    install: Install, endless: Reference, own_broker: ServerProcess, redis_server: RedisServer, log: str
+):
+    """Sixteen askers go on asking while each of four workers is told to stop and started again."""
+    given = {"worker__redis_url": redis_server.url} if log == "redis" else {}
+    async with install(own_broker, endless.bundle.path, workers=4, **given) as home:
+        calm = await home.ask_all(PROMPTS, threshold=1.0, max_new_tokens=ROLLING_TOKENS)
+        expected = dict(zip(PROMPTS, texts(calm), strict=True))
+        over = asyncio.Event()
+        asked = [asyncio.create_task(ask_until(home, prompt, over)) for prompt in PROMPTS * 2]
+        for number in range(1, 5):
+            await restart(home, f"worker-{number}")
+        over.set()
+        answers = list(chain.from_iterable(await asyncio.gather(*asked)))
+    assert [text for prompt, text in answers if text != expected[prompt]] == []
+    assert len(answers) >= len(asked)
+
+
+async def ask_until(home: Installation, prompt: str, over: asyncio.Event) -> list[tuple[str, str]]:
+    """Ask again and again; the prompt and the text of each answer, none of which is degraded."""
+    answers = []
+    while not over.is_set():
+        answer = await home.ask(prompt, threshold=1.0, max_new_tokens=ROLLING_TOKENS)
+        assert not answer["degraded"], answer["note"]
+        answers.append((prompt, answer["output"]))
+    return answers
+
+
+async def restart(home: Installation, worker: str) -> None:
+    """Tell a worker to stop, and start it again when it has left in order."""
+    send_signal(home, worker, signal.SIGTERM)
+    await eventually(lambda: not home.stack.members[worker].alive, 30.0, f"{worker} ends")
+    assert home.stack.members[worker].process.exitcode == 0
+    await eventually(lambda: worker not in home.readiness.workers, 20.0, f"{worker} says farewell")
+    home.stack.start(worker)
+    await eventually(lambda: worker in home.readiness.workers, 60.0, f"{worker} is back")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 
@@ -11,10 +10,12 @@ import pytest
 import redis.asyncio as aioredis
 from redis.crc import key_slot
 
-from shared.context.redis import RedisContextStore, _decode, _encode, _keys
+from shared.context.layout import decode_record, encode_record
+from shared.context.redis import RedisContextStore, _keys
 from shared.context.store import LogRecord
 from shared.errors import ConfigError, ContextGapError, StaleEpochError, StoreError
 from shared.wire.topics import SessionAddress
+from tests.redis_proxy import ReplyEater
 from tests.servers import RedisServer
 
 KEY = SessionAddress("home", "hub", "s1")
@@ -38,44 +39,13 @@ async def client(redis_server: RedisServer) -> AsyncIterator[aioredis.Redis]:
         yield plain
 
 
-class ReplyEater:
-    """A proxy before Redis that passes each EVALSHA on and cuts the line instead of its first replies."""
-
-    def __init__(self, host: str, port: int, eaten: int) -> None:
-        self._target = (host, port)
-        self._eaten = eaten
-        self.scripts_seen = 0
-
-    async def __aenter__(self) -> ReplyEater:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream, out = await asyncio.open_connection(*self._target)
-        with contextlib.suppress(ConnectionError):
-            while request := await reader.read(65536):
-                out.write(request)
-                reply = await upstream.read(65536)
-                self.scripts_seen += b"EVALSHA" in request
-                if b"EVALSHA" in request and self._eaten:
-                    self._eaten -= 1
-                    break
-                writer.write(reply)
-        out.close()
-        writer.close()
-
-
 async def test_a_retried_append_is_applied_once(redis_server: RedisServer, client: aioredis.Redis) -> None:
     """redis-py sends a command again when the reply is lost; a bare RPUSH would be there twice."""
     direct = RedisContextStore(redis_server.url)
     await direct.claim(KEY, 1, "d")
     await direct.append(KEY, 1, rows(0, 2))
-    async with ReplyEater(redis_server.host, redis_server.port, eaten=1) as proxy:
-        retrying = RedisContextStore(f"redis://127.0.0.1:{proxy.port}/0")
+    async with ReplyEater(redis_server.host, redis_server.port, lambda script: script == 1) as proxy:
+        retrying = RedisContextStore(proxy.url)
         assert await retrying.append(KEY, 1, rows(2, 3)) == 5
         await retrying.aclose()
     assert proxy.scripts_seen == 2
@@ -135,7 +105,7 @@ async def test_rows_without_an_owner_are_dropped_before_a_write(
         await store.append(KEY, 2, rows(4, 1))
 
 
-@pytest.mark.parametrize("blob", [b"", b"short", b"\0" * 9, _encode(rows(3, 1))])
+@pytest.mark.parametrize("blob", [b"", b"short", b"\0" * 9, encode_record(rows(3, 1))])
 async def test_a_log_that_is_not_ours_is_refused(
     store: RedisContextStore, client: aioredis.Redis, blob: bytes
 ) -> None:
@@ -220,8 +190,8 @@ def test_a_url_that_is_not_redis_is_refused_without_quoting_it(url: str) -> None
 def test_the_layout_of_a_record_stays_what_older_builds_wrote() -> None:
     record = LogRecord(258, 2, "fp16", b"abcd")
     golden = b"\x00\x00\x01\x02\x00\x00\x00\x02\x04fp16abcd"
-    assert _encode(record) == golden
-    assert _decode(golden) == record
+    assert encode_record(record) == golden
+    assert decode_record(golden) == record
 
 
 async def test_a_zombie_on_another_connection_is_fenced(
@@ -235,3 +205,9 @@ async def test_a_zombie_on_another_connection_is_fenced(
     with pytest.raises(StaleEpochError):
         await zombie.append(KEY, 1, rows(1, 1))
     await zombie.aclose()
+
+
+async def test_more_calls_at_once_than_connections_wait_for_their_turn(store: RedisContextStore) -> None:
+    sessions = [SessionAddress("home", "hub", f"s{number}") for number in range(100)]
+    logs = await asyncio.gather(*(store.claim(session, 1, "digest") for session in sessions))
+    assert {log.frontier for log in logs} == {0}

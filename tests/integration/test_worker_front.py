@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
+import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-import torch
 
 from broker.connect import transport_for
 from cloud_worker.service import worker_service
 from ops.readiness import Readiness
 from shared.config import load
-from shared.tensors.codec import CODECS
-from shared.wire import topics
-from shared.wire.codec import MAX_MESSAGE_BYTES, decode_to_edge, encode
-from shared.wire.messages import Close, Open, Opened, Refused, Resume, Step, ToEdge, Tokens, ToWorker
+from shared.wire.codec import MAX_MESSAGE_BYTES, encode
+from shared.wire.messages import Close, Open, Opened, Refused, Resume, Step, Tokens
 from tests.integration.conftest import Reference
+from tests.parity.cases import VOCAB
+from tests.raw_edge import HIDDEN, WAIT_S, RawEdge, step
 from tests.servers import RedisServer, ServerProcess
-
-WAIT_S = 20.0
-
-
-class RawEdge:
-    """Speaks to workers message by message."""
-
-    def __init__(self, transport, digest: str, session: str) -> None:
-        self.transport = transport
-        self.digest = digest
-        self.address = topics.SessionAddress("home", "hub", session)
-        self.replies: asyncio.Queue[ToEdge] = asyncio.Queue()
-        self.worker = ""
-        transport.subscribe(
-            topics.reply_topic(self.address), lambda m: self.replies.put_nowait(decode_to_edge(m.payload))
-        )
-
-    async def open(self, epoch: int, digest: str | None = None) -> ToEdge:
-        await self.transport.subscribed(topics.reply_topic(self.address), WAIT_S)
-        message = Open(epoch, digest or self.digest, "fp32")
-        topic = topics.open_topic(self.address, topics.pool_of("tiny", self.digest))
-        await self.transport.publish(topic, encode(message), qos=1, timeout_s=WAIT_S)
-        reply = await self.reply()
-        if isinstance(reply, Opened):
-            self.worker = reply.worker
-        return reply
-
-    async def send(self, message: ToWorker | bytes) -> None:
-        payload = message if isinstance(message, bytes) else encode(message)
-        topic = topics.steps_topic(self.address, self.worker)
-        await self.transport.publish(topic, payload, timeout_s=WAIT_S)
-
-    async def ask(self, message: ToWorker) -> ToEdge:
-        await self.send(message)
-        return await self.reply()
-
-    async def reply(self) -> ToEdge:
-        return await asyncio.wait_for(self.replies.get(), WAIT_S)
-
-
-def step(epoch: int, number: int, start: int, count: int, *, want: bool = True) -> Step:
-    values = torch.randn(start + count, 64, generator=torch.Generator().manual_seed(1))[start:]
-    wants = [start + count - 1] if want else []
-    return Step(epoch, number, start, count, CODECS["fp32"].encode(values), wants)
-
 
 MakeEdge = Callable[[str], RawEdge]
 
@@ -147,12 +102,54 @@ async def test_hostile_messages_hurt_nobody(make_edge: MakeEdge):
         encode(Open(1, "x", "y")),
     ):
         await hostile.send(bad)
-    wrong_length = Step(1, 1, 0, 2, b"12345", [1])
-    refused = await hostile.ask(wrong_length)
-    assert isinstance(refused, Refused)
-    assert refused.code == "codec"
-    await hostile.open(2)
-    beyond = await hostile.ask(Step(2, 1, 0, 900_000, b"", [1]))
-    assert isinstance(beyond, Refused)
-    assert beyond.code == "context_too_long"
     assert isinstance(await edge.ask(step(1, 1, 0, 3)), Tokens)
+    assert isinstance(await hostile.ask(step(1, 1, 0, 3)), Tokens)
+
+
+def fp32(*values: float) -> bytes:
+    """A row of the tiny model that begins with these values."""
+    return struct.pack(f"<{HIDDEN}f", *values, *[0.0] * (HIDDEN - len(values)))
+
+
+def int8(scale: float) -> bytes:
+    return struct.pack("<f", scale) + bytes(HIDDEN)
+
+
+BROKEN_STEPS = [
+    ("fp32", Step(1, 1, 0, 2, b"12345", [1]), "codec", "5 bytes of states"),
+    ("fp32", Step(1, 1, 0, 1, fp32(math.nan), [0]), "codec", "NaN or infinity"),
+    ("fp32", Step(1, 1, 0, 2, fp32(1.0) + fp32(math.inf), [1]), "codec", "NaN or infinity"),
+    ("int8", Step(1, 1, 0, 1, int8(math.inf), [0]), "codec", "NaN or infinity"),
+    ("fp16", Step(1, 1, 0, 1, fp32(1.0), [0]), "codec", "256 bytes of states"),
+    ("fp32", Step(1, 1, 0, 1, fp32(1.0), [1]), "wire", "wanted position"),
+    ("fp32", Step(1, 1, 0, 2, fp32(1.0) * 2, [1, 0]), "wire", "ascending order"),
+    ("fp32", Step(1, 1, 0, 2, fp32(1.0) * 2, [1, 1]), "wire", "ascending order"),
+    ("fp32", Step(1, 1, 0, 1, fp32(1.0), [0], [[VOCAB]]), "wire", "outside the model's vocabulary"),
+    ("fp32", Step(1, 1, 0, 900_000, b"", [1]), "context_too_long", "max_context_tokens"),
+    ("fp32", Step(1, 1, 0, 1025, b"", [1]), "context_too_long", "1025 positions"),
+]
+
+
+async def test_a_step_that_cannot_be_run_fails_its_session_with_the_reason_and_no_other(make_edge: MakeEdge):
+    edge = make_edge("good")
+    await edge.open(1)
+    for number, (codec, bad, code, cause) in enumerate(BROKEN_STEPS, start=1):
+        hostile = make_edge(f"bad-{number}")
+        await hostile.open(1, codec=codec)
+        await hostile.send(bad)
+        reply = await edge.ask(step(1, number, 0, 3))
+        refused = await hostile.reply()
+        assert isinstance(refused, Refused), bad
+        assert (refused.code, refused.retryable) == (code, False), bad
+        assert cause in refused.message
+        assert isinstance(reply, Tokens)
+
+
+async def test_a_session_that_was_refused_for_good_leaves_no_log_behind(make_edge: MakeEdge):
+    edge = make_edge("s7")
+    await edge.open(1)
+    await edge.ask(step(1, 1, 0, 4))
+    assert isinstance(await edge.ask(Step(1, 2, 4, 1, fp32(math.nan), [4])), Refused)
+    opened = await edge.open(2)
+    assert isinstance(opened, Opened)
+    assert opened.frontier == 0

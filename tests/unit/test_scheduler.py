@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_worker.pace import Pace
 from cloud_worker.scheduler import Scheduler
 from cloud_worker.work import Work
 from shared.errors import BusyError
 from shared.wire.topics import SessionAddress
 
 
-def work(session: str, start: int, count: int = 1) -> Work:
-    return Work(SessionAddress("home", "hub", session), 1, 1, start, count, "fp16", b"")
+def work(session: str, start: int, count: int = 1, states: bytes = b"") -> Work:
+    return Work(SessionAddress("home", "hub", session), 1, 1, start, count, "fp16", states)
 
 
 def test_waiting_sessions_share_a_batch():
@@ -56,6 +57,62 @@ def test_the_queue_is_bounded():
     scheduler.add(work("b", 0))
     with pytest.raises(BusyError):
         scheduler.add(work("c", 0))
+
+
+def test_the_bytes_that_wait_are_bounded_and_come_back():
+    scheduler = Scheduler(max_waiting_bytes=10)
+    scheduler.add(work("a", 0, states=bytes(8)))
+    with pytest.raises(BusyError):
+        scheduler.add(work("b", 0, states=bytes(3)))
+    scheduler.next_batch()
+    scheduler.add(work("b", 0, states=bytes(10)))
+    scheduler.drop(work("b", 0).address)
+    scheduler.add(work("c", 0, states=bytes(10)))
+
+
+def test_a_long_log_that_is_replayed_does_not_keep_a_newcomer_out():
+    scheduler = Scheduler()
+    for start in range(0, 1 << 16, 512):
+        scheduler.add(work("log", start, 512))
+    scheduler.add(work("new", 0))
+    assert scheduler.rows == (1 << 16) + 1
+    batches = [scheduler.next_batch() for _ in range(2)]
+    assert "new" in {item.address.session for item in batches[1]}
+
+
+def observed(*forwards: tuple[int, float], batch_tokens: int = 2048) -> Pace:
+    pace = Pace(batch_tokens)
+    pace.observe(1, 60.0)  # the first forward sets torch up and says nothing
+    for rows, seconds in forwards:
+        pace.observe(rows, seconds)
+    return pace
+
+
+def test_a_newcomer_waits_for_the_rows_before_it_but_not_for_the_forward_they_share():
+    assert observed().wait_s(1000) == 0.0
+    pace = observed((10, 0.4), (110, 1.4), (60, 0.9), batch_tokens=100)
+    assert pace.wait_s(0) == 0.0
+    assert pace.wait_s(100) == pytest.approx(1.0)
+    assert pace.wait_s(101) == pytest.approx(1.01 + 0.3)
+    assert pace.wait_s(300) == pytest.approx(3.0 + 2 * 0.3)
+
+
+def test_rows_that_cost_nothing_more_make_no_queue():
+    assert observed((1, 0.3), (1, 0.3)).wait_s(8) == 0.0
+    assert observed((1, 0.3), (8, 0.3), (4, 0.3)).wait_s(8) == pytest.approx(0.0)
+
+
+def test_the_pace_follows_the_engine():
+    pace = observed(*[(100, 1.0), (200, 2.0)] * 10)
+    assert pace.wait_s(50) == pytest.approx(0.5)
+    for rows in (100, 200) * 100:
+        pace.observe(rows, rows / 50)
+    assert pace.wait_s(50) == pytest.approx(1.0, rel=0.01)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4096), st.floats(0, 100)), max_size=40), st.integers(0, 10_000))
+def test_no_measurement_makes_a_wait_that_is_below_nothing(forwards, rows):
+    assert observed(*forwards).wait_s(rows) >= 0.0
 
 
 def test_dropping_a_session_tells_where_its_work_began():

@@ -6,17 +6,19 @@ import pytest
 
 from cloud_worker.session import Accept, Broken, Gap, Repeat, Stale, Unknown, WorkerSession
 from cloud_worker.table import SessionTable
-from shared.errors import BusyError, ContextTooLongError, WireError
+from shared.errors import BusyError, ContextTooLongError, QuotaError, WireError
 from shared.wire.messages import Sampling, Step, Tokens
 from shared.wire.topics import SessionAddress
 
 
-def address(name: str = "s") -> SessionAddress:
-    return SessionAddress("home", "hub", name)
+def address(name: str = "s", edge: str = "hub") -> SessionAddress:
+    return SessionAddress("home", edge, name)
 
 
-def make_session(name: str = "s", *, epoch: int = 2, touched_s: float = 0.0) -> WorkerSession:
-    return WorkerSession(address(name), epoch, "fp16", Sampling(), 100, touched_s)
+def make_session(
+    name: str = "s", *, epoch: int = 2, touched_s: float = 0.0, edge: str = "hub"
+) -> WorkerSession:
+    return WorkerSession(address(name, edge), epoch, "fp16", Sampling(), 100, touched_s)
 
 
 def step(number: int, start: int, count: int, wants=(), epoch: int = 2) -> Step:
@@ -63,7 +65,12 @@ def test_other_epochs_are_dropped_or_sent_back_to_the_pool():
 
 @pytest.mark.parametrize(
     ("bad", "error"),
-    [(step(1, 0, 101), ContextTooLongError), (step(1, 0, 5, wants=[5]), WireError)],
+    [
+        (step(1, 0, 101), ContextTooLongError),
+        (step(1, 0, 5, wants=[5]), WireError),
+        (step(1, 0, 5, wants=[3, 3]), WireError),
+        (step(1, 0, 5, wants=[4, 3]), WireError),
+    ],
 )
 def test_impossible_steps_name_their_fault(bad, error):
     verdict = make_session().judge(bad, 0.0)
@@ -78,6 +85,24 @@ def test_a_full_table_makes_room_from_idle_sessions_only():
     with pytest.raises(BusyError):
         table.put(make_session("c"), 0.5)
     assert table.put(make_session("c", touched_s=2.0), 2.0) == [address("a")]
+
+
+def test_an_edge_at_its_cap_makes_room_among_its_own_sessions_only():
+    table = SessionTable(max_sessions_per_edge=1, idle_s=1.0)
+    table.put(make_session("a", edge="other"), 0.0)
+    table.put(make_session("b"), 0.0)
+    with pytest.raises(QuotaError, match=r"worker\.max_sessions_per_edge"):
+        table.put(make_session("c"), 0.5)
+    assert table.put(make_session("c", touched_s=2.0), 2.0) == [address("b")]
+    assert address("a", "other") in table
+
+
+def test_idle_sessions_can_be_evicted_all_at_once():
+    table = SessionTable(idle_s=1.0)
+    for name, touched_s in (("a", 0.0), ("b", 1.5), ("c", 0.5)):
+        table.put(make_session(name, touched_s=touched_s), 0.0)
+    assert table.evict_idle(2.0) == [address("a"), address("c")]
+    assert [session.address for session in table] == [address("b")]
 
 
 def test_orphans_expire_after_their_time_to_live():
