@@ -20,7 +20,9 @@ also owns the truth (`StateLog`): it believes that the worker holds the states b
     any       attempts or time used up       CLOSED    Failed, if an ask is pending
     any       link lost                      CLOSED    Failed, if an ask is pending
     any       Refused, not retryable         REFUSED   Failed, if an ask is pending
+    ASKING    Busy                           OPENING   – (SendOpen when it is time to try again)
     REFUSED   ask                            REFUSED   Failed
+    REFUSED   message                        REFUSED   –
     any       message of another epoch       same      –
                                                        (* retryable)
 
@@ -57,7 +59,7 @@ from shared.wire.messages import (
 
 # A chunk of prefill holds up everybody's tokens behind it: 64 KB cost 0.5 ms, 8 MB cost 16–42 ms.
 CHUNK_BYTES = 64 * 1024
-# A worker that keeps answering Resume to what it asked for is broken: go elsewhere.
+# A worker that keeps answering Resume to what it asked for, and gets no further, is broken: go elsewhere.
 MAX_RESUMES = 4
 # A step over which so many workers died may be what kills them: no third one gets it.
 MAX_DEATHS = 2
@@ -162,7 +164,8 @@ class CloudSession:
     _allowed: list[int] = field(default_factory=list)
     _attempts_left: int = 0
     _busy_until_s: float = 0.0  # until then a busy pool costs no attempt
-    _resumes: int = 0
+    _resumes: int = 0  # one after another without progress
+    _resumed_at: int = -1  # as far as this epoch's worker was
     _deaths: int = 0  # workers lost over the pending ask
     _give_up_s: float = math.inf
     _asked_s: float = 0.0  # when the wanted step went up
@@ -206,7 +209,7 @@ class CloudSession:
 
     def on_message(self, message: ToEdge, now_s: float) -> list[Action]:
         """A word from a worker; words of other epochs are dropped."""
-        if message.epoch != self.epoch:
+        if message.epoch != self.epoch or self.phase is Phase.REFUSED:
             return []
         match message:
             case Opened():
@@ -287,15 +290,17 @@ class CloudSession:
     def _on_resume(self, message: Resume, now_s: float) -> list[Action]:
         if self.phase is not Phase.ASKING or message.number < self._first_number:
             return []  # a gap that is being filled: every chunk behind it names it again
-        self._resumes += 1
+        self._resumes = 1 if message.frontier > self._resumed_at else self._resumes + 1
+        self._resumed_at = max(self._resumed_at, message.frontier)
         if self._resumes > MAX_RESUMES:
             return self._lost_worker(now_s, f"worker {self.worker} keeps losing the session")
         self._sent = message.frontier
         return self._send_steps(now_s)
 
     def _on_busy(self, message: Busy, now_s: float) -> list[Action]:
-        if self.phase is not Phase.OPENING:
+        if self.phase not in {Phase.OPENING, Phase.ASKING}:
             return self._lost_worker(now_s, "the pool is busy")
+        self.phase = Phase.OPENING  # of a step: look for a worker when it is time, like after an open
         if now_s < self._busy_until_s:
             self._attempts_left += 1
         self._wait(now_s + min(message.retry_after_s, self.patience.open_deadline_s))
@@ -305,7 +310,7 @@ class CloudSession:
         """A new ask has all its attempts."""
         self._attempts_left = self.patience.attempts
         self._busy_until_s = now_s + self.patience.open_deadline_s
-        self._resumes = 0
+        self._resumes, self._resumed_at = 0, -1
 
     def _lost_worker(self, now_s: float, reason: str) -> list[Action]:
         if self.phase in {Phase.ASKING, Phase.OPENING}:
@@ -320,6 +325,7 @@ class CloudSession:
         self._attempts_left -= 1
         self.epoch += 1
         self._number = self._first_number = 0
+        self._resumed_at = -1
         self.phase = Phase.OPENING
         self._wait(now_s + self.patience.open_deadline_s)
         return [SendOpen(Open(self.epoch, self.digest, self.codec, self.sampling))]

@@ -1,0 +1,129 @@
+"""Bugs to plant: each is one line of the protocol written wrongly, as a slip might write it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cloud_worker.session import WorkerSession
+from edge_agent.cloud_session import CloudSession
+from shared.context import memory
+from shared.context.write_behind import WriteBehindLog
+from tests.simulation.toy_model import ToyEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A method with one line of its source changed.
+
+    Attributes:
+        name: what the planted bug does.
+        owner, method: whose line.
+        right, wrong: the line's text before and after.
+    """
+
+    name: str
+    owner: type
+    method: str
+    right: str
+    wrong: str
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Run with the bug."""
+        before = self.owner.__dict__[self.method]
+        setattr(self.owner, self.method, self._rewritten())
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.method, before)
+
+    def _rewritten(self) -> Any:
+        unwrapped = inspect.unwrap(getattr(self.owner, self.method))
+        source = textwrap.dedent(inspect.getsource(unwrapped))
+        if self.right not in source:
+            raise ValueError(
+                f"{self.owner.__name__}.{self.method} has no {self.right!r} any more: adapt the mutant"
+            )
+        namespace: dict[str, Any] = {}
+        code = f"from __future__ import annotations\n{source.replace(self.right, self.wrong)}"
+        exec(
+            compile(code, f"<mutant: {self.name}>", "exec"),
+            vars(sys.modules[self.owner.__module__]),
+            namespace,
+        )
+        return namespace[self.method]
+
+
+# What is not here is harmless, since another check stands behind it: the engine sees a gap that the session
+# does not see, a step that is run twice draws the same token, a Resume that is believed late costs time.
+MUTANTS = (
+    Mutant(
+        "the edge believes words of old epochs",
+        CloudSession,
+        "on_message",
+        "message.epoch != self.epoch or ",
+        "",
+    ),
+    Mutant(
+        "the edge believes tokens of an old step",
+        CloudSession,
+        "_on_tokens",
+        "or message.number != self._number",
+        "",
+    ),
+    Mutant(
+        "the edge opens again in the old epoch", CloudSession, "_reopen", "self.epoch += 1", "self.epoch |= 1"
+    ),
+    Mutant(
+        "a position that the worker has is not sent again",
+        CloudSession,
+        "_send_steps",
+        "min(self._sent, self._wanted)",
+        "self._sent",
+    ),
+    Mutant(
+        "the worker takes steps of any epoch",
+        WorkerSession,
+        "judge",
+        "if step.epoch != self.epoch:",
+        "if False:",
+    ),
+    Mutant(
+        "a take-over keeps the old epoch's step numbers",
+        WorkerSession,
+        "take_over",
+        "self.last_number, self.last_reply = 0, None",
+        "pass",
+    ),
+    Mutant("the cache is not cut back", ToyEngine, "_truncate", "del rows[position:]", "pass"),
+    Mutant("the log is not cut back", memory._Entry, "truncate", "while self.records and", "while False and"),
+)
+
+# What takes the whole of a worker, or a great deal of bad weather, to matter.
+STORM_MUTANTS = (
+    Mutant(
+        "the edge never leaves a silent worker",
+        CloudSession,
+        "_resend",
+        "self._wait(self._leave_s)",
+        "self.deadline_s = None",
+    ),
+    Mutant(
+        "the log takes any epoch",
+        memory.MemoryContextStore,
+        "_fenced",
+        "if entry.epoch > epoch:",
+        "if False:",
+    ),
+    Mutant("what is evicted stays logged", WriteBehindLog, "release", "session.leaving = True", "return"),
+    Mutant("the writer's backlog is not counted down", WriteBehindLog, "_drop", "backlog.clear()", "pass"),
+)
