@@ -9,7 +9,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers check test search demo clean
+.PHONY: help setup servers check test search fuzz chaos demo clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -30,6 +30,13 @@ test: $(STAMP)-dev servers  ## Run every test, against a real Mosquitto and a re
 
 search: $(STAMP)-dev  ## Let the property tests look for counterexamples they have not met yet
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest tests/property tests/unit
+
+fuzz: $(STAMP)-dev  ## Feed every decoder a million broken inputs, led by coverage where Atheris is installed
+	$(BIN)/python -m tests.fuzz all --runs $(or $(RUNS),1000000)
+
+chaos: $(STAMP)-dev servers  ## Run every fault twenty times, and 20,000 simulated storms
+	FAULT_RUNS=$(or $(RUNS),20) $(BIN)/python -m pytest tests/fault
+	ANTIPHON_STORMS=20000 $(BIN)/python -m pytest tests/simulation
 
 demo: $(STAMP)-all  ## Run the main job: a home asks, edge and cloud answer, things fail
 	@$(BIN)/antiphon demo

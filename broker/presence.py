@@ -32,7 +32,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     online: bool
-    birth: int
+    birth: Annotated[int, Meta(ge=0, le=1 << 53)]
     lost: bool = False
     bundle: Annotated[str, Meta(max_length=64)] = ""
     digest: Annotated[str, Meta(max_length=128)] = ""
@@ -51,7 +51,7 @@ def read_status(payload: bytes) -> Status:
         raise WireError(f"a status has at most {MAX_STATUS_BYTES} bytes, this one has {len(payload)}")
     try:
         return _DECODER.decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"this is no status: {error}") from None
 
 
@@ -100,9 +100,12 @@ class Roster:
         return len(self._present) + len(self._absent)
 
     def hear(self, name: str, status: Status) -> bool:
-        """Take a status in; False when it speaks of an older connection than is known."""
+        """Take a status in; False when it is the will of an older connection than is known.
+
+        Who says that it is there, is: with a lower birth its clock was set back.
+        """
         known = self._present.get(name, self._absent.get(name))
-        if known is not None and status.birth < known:
+        if known is not None and status.birth < known and not status.online:
             return False
         self._present.pop(name, None)
         self._absent.pop(name, None)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from cloud_worker.keeper import Keeper
 from cloud_worker.outbox import Outbox
 from cloud_worker.replay import replay
 from cloud_worker.session import WorkerSession
 from shared.context.store import SessionLog
-from shared.errors import AntiphonError, BundleMismatchError, BusyError, CodecError, StaleEpochError
+from shared.errors import (
+    AntiphonError,
+    BundleMismatchError,
+    BusyError,
+    CodecError,
+    EvictedError,
+    StaleEpochError,
+)
 from shared.tensors.codec import codec_named
 from shared.wire.messages import Busy, Open, Opened
 from shared.wire.topics import SessionAddress
+
+log = structlog.get_logger(__name__)
 
 # Opens being claimed at once; each holds one small task. Past it the edge is sent elsewhere.
 MAX_CLAIMS = 512
@@ -133,6 +144,10 @@ class Admission:
             if not isinstance(error, StaleEpochError):  # whose session here is another opening's
                 self._keeper.forget(address)
             self._outbox.refuse(address, message.epoch, error)
+        except Exception as error:  # out of memory, say: the edge is told, and the others don't notice
+            log.exception("claim_failed", session=address.session)
+            self._keeper.forget(address)
+            self._outbox.refuse(address, message.epoch, EvictedError(f"no room: {type(error).__name__}"))
         else:
             if frontier is not None:
                 self._outbox.reply(address, Opened(message.epoch, self._worker, frontier))

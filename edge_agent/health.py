@@ -43,6 +43,7 @@ class LinkHealth:
     connected: bool = False
     failures: int = 0
     retry_at_s: float = 0.0
+    failed_at_s: float = 0.0
 
     @property
     def state(self) -> LinkState:
@@ -70,7 +71,10 @@ class LinkHealth:
         self.retry_at_s = 0.0
 
     def on_failure(self, now_s: float) -> None:
-        """An ask went unanswered, or nobody is there to answer one."""
+        """An ask went unanswered, or nobody is there to answer one; many at one moment are one."""
+        if self.failures and now_s - self.failed_at_s < FIRST_COOL_DOWN_S:
+            return
+        self.failed_at_s = now_s
         self.retry_at_s = now_s + self._cool_down_s()
         self.failures = min(self.failures + 1, 16)
 

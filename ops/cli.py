@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ops.cli_context import CliOptions, console_err
-from ops.commands import ask, bench, broker, demo, edge, model, settings_view, up, worker
+from ops.commands import ask, bench, broker, demo, edge, faults, model, settings_view, soak, up, worker
 from ops.render import error_line
 from shared.errors import AntiphonError, ConfigError
 
@@ -34,6 +34,8 @@ app.add_typer(edge.app, name="edge")
 app.add_typer(worker.app, name="worker")
 app.add_typer(broker.app, name="broker")
 app.add_typer(model.app, name="model")
+bench.app.command()(faults.faults)
+bench.app.command()(soak.soak)
 app.add_typer(bench.app, name="bench")
 app.command()(settings_view.doctor)
 app.add_typer(settings_view.app, name="config")

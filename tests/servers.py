@@ -2,196 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Any, Self
+from ops.faults.servers import (
+    HOST,
+    REPOSITORY,
+    ConfiguredMosquitto,
+    EmbeddedServer,
+    MosquittoServer,
+    RedisServer,
+    ServerProcess,
+    find_binary,
+    free_port,
+)
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 5.0
-HOST = "127.0.0.1"
-
-
-def find_binary(name: str) -> str | None:
-    """Where a server's program is; Debian keeps some in /usr/sbin, which is not on every PATH."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin:/opt/homebrew/sbin")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-class ServerProcess(ABC):
-    """A server that can be killed, stopped, frozen and started again on its port.
-
-    Subclasses say how it is started.
-    """
-
-    name = "server"
-    host = HOST
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @abstractmethod
-    def command(self) -> list[str]:
-        """The program and its arguments."""
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    @property
-    def log(self) -> str:
-        """What it wrote so far."""
-        return (self.folder / f"{self.name}.log").read_text(errors="replace")
-
-    def start(self) -> Self:
-        """Start it and wait until its port is open."""
-        with (self.folder / f"{self.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(), stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=self.environment()
-            )
-        self._wait_open()
-        return self
-
-    restart = start
-
-    def environment(self) -> dict[str, str]:
-        return dict(os.environ)
-
-    def stop(self) -> int:
-        """Ask it to end (SIGTERM); returns its exit status."""
-        return self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """kill -9: no farewell, no flush."""
-        self._end(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        """Its sockets stay open and nobody answers (SIGSTOP)."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGSTOP)
-
-    def unfreeze(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self.running:
-            self.unfreeze()
-            self.kill()
-
-    def _end(self, number: signal.Signals) -> int:
-        process = self.process
-        if process is None:
-            return 0
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-        try:
-            return process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_TIMEOUT_S)
-            raise AssertionError(f"{self.name} ignored signal {number}:\n{self.log}") from None
-
-    def _wait_open(self) -> None:
-        end_s = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < end_s:
-            if not self.running:
-                raise AssertionError(f"{self.name} ended at once:\n{self.log}")
-            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 0.5):
-                return
-            time.sleep(0.01)
-        raise AssertionError(f"{self.name} did not open port {self.port}:\n{self.log}")
-
-
-class MosquittoServer(ServerProcess):
-    """A real Mosquitto.
-
-    Args:
-        folder: for its configuration and log.
-        config: lines beside the listener; the default lets everybody in.
-        listener: lines of the listener, after its ``listener`` line.
-    """
-
-    name = "mosquitto"
-
-    def __init__(self, folder: Path, config: str = "allow_anonymous true\n", listener: str = "") -> None:
-        super().__init__(folder)
-        self.config = config
-        self.listener = listener
-
-    def command(self) -> list[str]:
-        path = self.folder / "mosquitto.conf"
-        # Started by root it would drop to a user that can't read the test's folder.
-        user = "user root\n" if os.geteuid() == 0 else ""
-        head = f"set_tcp_nodelay true\npersistence false\n{user}"
-        path.write_text(f"{head}{self.config}\nlistener {self.port} {HOST}\n{self.listener}\n")
-        return [find_binary("mosquitto") or "mosquitto", "-c", str(path)]
-
-
-class ConfiguredMosquitto(MosquittoServer):
-    """A Mosquitto with a whole configuration file that names the port itself."""
-
-    def __init__(self, folder: Path, config: str, port: int) -> None:
-        super().__init__(folder, config)
-        self.port = port
-
-    def command(self) -> list[str]:
-        path = self.folder / "mosquitto.conf"
-        user = "user root\n" if os.geteuid() == 0 else ""
-        path.write_text(self.config + user)
-        return [find_binary("mosquitto") or "mosquitto", "-c", str(path)]
-
-
-class EmbeddedServer(ServerProcess):
-    """Our own broker as a process, so that it can be killed like any other.
-
-    Args:
-        folder: for its log.
-        settings: fields of `BrokerSettings`.
-    """
-
-    name = "embedded"
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        super().__init__(folder)
-        self.settings = settings
-
-    def command(self) -> list[str]:
-        arguments = ["--host", HOST, "--port", str(self.port), "--settings", json.dumps(self.settings)]
-        return [sys.executable, "-W", "error", "-m", "broker.embedded", *arguments]
-
-
-class RedisServer(ServerProcess):
-    """A real Redis that keeps nothing on disk."""
-
-    name = "redis"
-
-    @property
-    def url(self) -> str:
-        return f"redis://{self.host}:{self.port}/0"
-
-    def command(self) -> list[str]:
-        places = ["--bind", HOST, "--port", str(self.port), "--dir", str(self.folder)]
-        binary = find_binary("redis-server") or "redis-server"
-        return [binary, *places, "--save", "", "--appendonly", "no", "--loglevel", "warning"]
+__all__ = [
+    "HOST",
+    "REPOSITORY",
+    "ConfiguredMosquitto",
+    "EmbeddedServer",
+    "MosquittoServer",
+    "RedisServer",
+    "ServerProcess",
+    "find_binary",
+    "free_port",
+]

@@ -1,11 +1,10 @@
-"""Small parts of the edge: exit policy, link health, state log, text stream, prompt ledger, requests."""
+"""Small parts of the edge: exit policy, state log, text stream, prompt ledger, requests."""
 
 from __future__ import annotations
 
 import pytest
 
 from edge_agent.exits import ExitPolicy
-from edge_agent.health import FIRST_COOL_DOWN_S, MAX_COOL_DOWN_S, LinkHealth
 from edge_agent.prompts import MAX_PLACES, PromptKey, PromptLedger, ReplyTo
 from edge_agent.request import Failure, decode_request
 from edge_agent.states import StateLog
@@ -20,29 +19,6 @@ def test_one_threshold_stands_for_all_exits_and_wrong_ones_are_named():
         ExitPolicy.of([0.7, 0.8], 3)
     with pytest.raises(ConfigError, match="not a probability"):
         ExitPolicy.of([1.5], 1)
-
-
-def test_failures_rest_the_link_longer_each_time_and_a_success_or_connection_ends_it():
-    health = LinkHealth(connected=True)
-    health.on_failure(10.0)
-    assert not health.may_open(10.0 + FIRST_COOL_DOWN_S / 2)
-    assert health.may_open(10.0 + FIRST_COOL_DOWN_S)
-    for _ in range(20):
-        health.on_failure(20.0)
-    assert not health.may_open(20.0 + MAX_COOL_DOWN_S * 0.9)
-    assert health.may_open(20.0 + MAX_COOL_DOWN_S)
-    health.on_connection(connected=False)
-    assert not health.may_open(1e9)
-    health.on_connection(connected=True)
-    assert health.may_open(20.0)
-
-
-def test_after_a_failure_one_session_probes_and_the_others_wait_for_it():
-    health = LinkHealth(connected=True)
-    health.on_failure(10.0)
-    assert [health.may_open(11.0) for _ in range(3)] == [True, False, False]
-    health.on_success()
-    assert [health.may_open(11.0) for _ in range(3)] == [True, True, True]
 
 
 def test_the_state_log_slices_by_position():

@@ -45,9 +45,17 @@ def test_after_a_failure_one_session_at_a_time_tries_and_a_success_lets_all():
 
 def test_the_rest_between_probes_grows_to_four_seconds_and_no_further():
     health = LinkHealth(connected=True)
-    for _ in range(50):
-        health.on_failure(100.0)
-    assert health.retry_at_s == pytest.approx(104.0)
+    for now_s in range(50):
+        health.on_failure(float(now_s))
+    assert health.retry_at_s == pytest.approx(49.0 + 4.0)
+
+
+def test_sessions_that_fail_together_count_as_one_failure():
+    health = LinkHealth(connected=True)
+    for index in range(8):
+        health.on_failure(10.0 + index / 100)
+    assert health.failures == 1
+    assert health.may_open(10.3)
 
 
 def test_a_new_connection_clears_the_record():

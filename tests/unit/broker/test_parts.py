@@ -86,6 +86,15 @@ def test_a_late_will_of_an_older_connection_changes_nothing() -> None:
     assert not roster.online("unknown")
 
 
+def test_a_sender_whose_clock_was_set_back_is_there_all_the_same() -> None:
+    roster = Roster()
+    roster.hear("w", Status(online=False, birth=3_600_000, lost=True))
+    assert roster.hear("w", Status(online=True, birth=5))
+    assert roster.online("w")
+    assert roster.hear("w", Status(online=False, birth=5, lost=True))
+    assert not roster.online("w")
+
+
 def test_a_full_roster_forgets_the_absent_first_and_then_whom_it_heard_longest_ago() -> None:
     roster = Roster(max_names=3)
     for name, online in (("a", True), ("b", False), ("c", True), ("d", True)):
