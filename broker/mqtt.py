@@ -105,6 +105,7 @@ class MqttTransport:
         expiry_s: int | None = None,
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
+        user_properties: tuple[tuple[str, str], ...] = (),
         timeout_s: float,
     ) -> None:
         """See `Transport.publish`."""
@@ -116,7 +117,7 @@ class MqttTransport:
             raise MessageTooLargeError(
                 f"{self._broker} takes packets of {link.max_packet_bytes} bytes at most"
             )
-        properties = message_properties(expiry_s, response_topic, correlation_data)
+        properties = message_properties(expiry_s, response_topic, correlation_data, user_properties)
         sending = asyncio.ensure_future(
             link.publish(topic, payload, qos, retain, properties, timeout=math.inf)  # bounded just below
         )

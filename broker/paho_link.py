@@ -259,10 +259,13 @@ class PahoLink(aiomqtt.Client):
 
 
 def message_properties(
-    expiry_s: int | None, response_topic: str | None, correlation_data: bytes | None
+    expiry_s: int | None,
+    response_topic: str | None,
+    correlation_data: bytes | None,
+    user_properties: tuple[tuple[str, str], ...] = (),
 ) -> Properties | None:
     """Properties of a PUBLISH; None when there are none, which is much cheaper."""
-    if expiry_s is None and response_topic is None and correlation_data is None:
+    if expiry_s is None and response_topic is None and correlation_data is None and not user_properties:
         return None
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if expiry_s is not None:
@@ -271,6 +274,8 @@ def message_properties(
         properties.ResponseTopic = response_topic
     if correlation_data is not None:
         properties.CorrelationData = correlation_data
+    if user_properties:
+        properties.UserProperty = list(user_properties)
     return properties
 
 

@@ -66,6 +66,7 @@ class Transport(Protocol):
         expiry_s: int | None = None,
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
+        user_properties: tuple[tuple[str, str], ...] = (),
         timeout_s: float,
     ) -> None:
         """Publish and wait until it is written (QoS 0) or acknowledged (QoS 1).

@@ -26,10 +26,12 @@ class Deliveries:
 
     Args:
         transport: the MQTT connection; started and stopped by the caller.
+        marks: user properties of every answer.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, marks: tuple[tuple[str, str], ...] = ()) -> None:
         self._transport = transport
+        self._marks = marks
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, reply_to: ReplyTo, request_id: str, payload: bytes) -> None:
@@ -76,6 +78,7 @@ class Deliveries:
                     payload,
                     qos=1,
                     correlation_data=reply_to.correlation_data,
+                    user_properties=self._marks,
                     timeout_s=min(left_s, PUBLISH_TIMEOUT_S),
                 )
             except LinkError as error:

@@ -1,4 +1,4 @@
-"""Device topics: prompts come in over MQTT, answers and token events go out.
+"""Device topics: prompts come in over MQTT, answers and token events go out on the bus they came from.
 
 …/device/{device}/prompt   JSON `Request`, QoS 1
 …/device/{device}/answer   JSON `Answer` or `Failure`, QoS 1 (or the prompt's own response topic,
@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from broker.transport import Incoming, Transport
+from broker.transport import Incoming
 from edge_agent.agent import EdgeAgent
-from edge_agent.deliveries import Deliveries
+from edge_agent.bus import Bus
 from edge_agent.prompts import PromptKey, PromptLedger, ReplyTo
-from edge_agent.request import AnswerToken, Failure, Request, TokenEvent, decode_request, request_id_of
+from edge_agent.request import Failure, Request, decode_request, request_id_of
+from edge_agent.token_events import TokenEvents
 from shared.errors import AntiphonError, BusyError, LinkError, PromptError
 from shared.wire import topics
 from shared.wire.ids import new_id
@@ -58,54 +61,59 @@ class _Outcome(NamedTuple):
 
 
 class DeviceGateway:
-    """Serves the devices of one home.
+    """Serves the devices of one home on all its buses.
+
+    The ledger is one: a prompt that a device asks on two buses is worked on once and answered on each.
 
     Args:
-        transport: the MQTT connection; started and stopped by the caller.
+        buses: where devices speak, each under a name of its own; their connections are started and stopped
+            by the caller.
         agent: answers.
         tenant: whose home.
     """
 
-    def __init__(self, transport: Transport, agent: EdgeAgent, *, tenant: str) -> None:
-        self._transport = transport
+    def __init__(self, buses: Sequence[Bus], agent: EdgeAgent, *, tenant: str) -> None:
+        self._buses = {bus.name: bus for bus in buses}
         self._agent = agent
         self._filter = topics.prompt_filter(tenant)
         self._waiting: asyncio.Queue[_Prompt] = asyncio.Queue(MAX_WAITING)
         self._ledger = PromptLedger()
-        self._deliveries = Deliveries(transport)
+        self._streams: dict[PromptKey, TokenEvents] = {}
         self._servers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Take prompts."""
         loop = asyncio.get_running_loop()
         self._servers = [loop.create_task(self._serve()) for _ in range(MAX_RUNNING)]
-        self._transport.subscribe(self._filter, self._on_prompt, qos=1)
+        for bus in self._buses.values():
+            bus.transport.subscribe(self._filter, partial(self._on_prompt, bus), qos=1)
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Take no more prompts and finish those in hand; after `grace_s`, tell the rest to ask again."""
-        self._transport.unsubscribe(self._filter)
+        for bus in self._buses.values():
+            bus.transport.unsubscribe(self._filter)
         await _within(grace_s, self._waiting)
         for server in self._servers:
             server.cancel()
         await asyncio.gather(*self._servers, return_exceptions=True)
         for key in self._ledger.in_hand:
             self._finish(key, _failed(key.id, LinkError("the edge is stopping: ask again")))
-        await self._deliveries.aclose(LAST_WORDS_S)
+        await asyncio.gather(*(bus.deliveries.aclose(LAST_WORDS_S) for bus in self._buses.values()))
 
-    def _on_prompt(self, incoming: Incoming) -> None:
+    def _on_prompt(self, bus: Bus, incoming: Incoming) -> None:
         try:
             device = topics.parse_prompt(incoming.topic)
         except AntiphonError as error:
             log.warning("prompt_refused", code=error.code, reason=str(error))
             return
-        reply_to = _reply_to(device, incoming)
+        reply_to = _reply_to(bus, device, incoming)
         request_id = request_id_of(incoming.payload)
         try:
             request = _read(incoming)
             request_id = request.id
             self._take(_Prompt(device, request), reply_to)
         except (BusyError, PromptError) as error:
-            self._deliveries.send(reply_to, request_id, _failed(request_id, error).payload)
+            self._send(reply_to, request_id, _failed(request_id, error).payload)
 
     def _take(self, prompt: _Prompt, reply_to: ReplyTo) -> None:
         """Repeat a known prompt's answer, now or when it is there; queue a new one.
@@ -115,12 +123,23 @@ class DeviceGateway:
         """
         kept = self._ledger.answer(prompt.key)
         if kept is not None:
-            self._deliveries.send(reply_to, prompt.request.id, kept)
+            self._send(reply_to, prompt.request.id, kept)
         elif not self._ledger.join(prompt.key, reply_to):
             if self._waiting.full():
                 raise BusyError(f"{MAX_WAITING} prompts are waiting: ask again in a moment")
             self._ledger.begin(prompt.key, reply_to)
             self._waiting.put_nowait(prompt)
+            self._open_stream(prompt, self._buses[reply_to.bus])
+        elif prompt.request.stream and prompt.key in self._streams:
+            self._streams[prompt.key].join(self._buses[reply_to.bus])
+
+    def _open_stream(self, prompt: _Prompt, bus: Bus) -> None:
+        if prompt.request.stream:
+            topic = topics.device_topic(prompt.device, "stream")
+            self._streams[prompt.key] = TokenEvents(topic, prompt.request.id, bus)
+
+    def _send(self, reply_to: ReplyTo, request_id: str, payload: bytes) -> None:
+        self._buses[reply_to.bus].deliveries.send(reply_to, request_id, payload)
 
     async def _serve(self) -> None:
         while True:
@@ -132,12 +151,13 @@ class DeviceGateway:
 
     def _finish(self, key: PromptKey, outcome: _Outcome) -> None:
         """Send an outcome wherever it is awaited."""
+        self._streams.pop(key, None)
         for reply_to in self._ledger.finish(key, outcome.payload, keep=outcome.final):
-            self._deliveries.send(reply_to, key.id, outcome.payload)
+            self._send(reply_to, key.id, outcome.payload)
 
     async def _answer(self, prompt: _Prompt) -> _Outcome:
         """The answer; a failure, if there is none. Never raises."""
-        stream = _Stream(self._transport, prompt) if prompt.request.stream else None
+        stream = self._streams.get(prompt.key)
         try:
             answer = await self._agent.answer(prompt.request, stream.send if stream else None)
             return _Outcome(msgspec.json.encode(answer), final=True)
@@ -151,32 +171,12 @@ class DeviceGateway:
                 stream.end()
 
 
-class _Stream:
-    """Token events of one prompt."""
-
-    def __init__(self, transport: Transport, prompt: _Prompt) -> None:
-        self._transport = transport
-        self._topic = topics.device_topic(prompt.device, "stream")
-        self._id = prompt.request.id
-        self._index = 0
-
-    def send(self, token: AnswerToken) -> None:
-        self._publish(TokenEvent.of(self._id, self._index, token))
-        self._index += 1
-
-    def end(self) -> None:
-        self._publish(TokenEvent(self._id, self._index, done=True))
-
-    def _publish(self, event: TokenEvent) -> None:
-        self._transport.publish_soon(self._topic, msgspec.json.encode(event))
-
-
-def _reply_to(device: DeviceAddress, incoming: Incoming) -> ReplyTo:
+def _reply_to(bus: Bus, device: DeviceAddress, incoming: Incoming) -> ReplyTo:
     """The prompt's own response topic where it harms nobody, else the device's answer topic."""
     wished, mark = incoming.response_topic, incoming.correlation_data
     own = wished if wished and topics.own_subtree(device, wished) else None
     fits = mark is None or len(mark) <= MAX_CORRELATION_BYTES
-    return ReplyTo(own or topics.device_topic(device, "answer"), mark if fits else None)
+    return ReplyTo(own or topics.device_topic(device, "answer"), mark if fits else None, bus.name)
 
 
 def _read(incoming: Incoming) -> Request:

@@ -272,10 +272,9 @@ class CloudLink:
 
     def _on_state(self, connected: bool) -> None:
         self.health.on_connection(connected=connected)
-        if connected and self._pool.deserted:
-            self.health.on_failure(self.now_s())
         self._tell()
         if not connected:
+            self._pool.forget()
             for session in list(self._sessions.values()):
                 session.perform(session.core.on_link_lost(BROKER_AWAY))
 

@@ -30,6 +30,12 @@ class Pool:
         """Whether everybody has left, or everybody who is there serves another bundle."""
         return not self._ours and (self._met or bool(self._strangers))
 
+    def forget(self) -> None:
+        """The connection is lost: who vanishes meanwhile sends no will; the next one tells anew who is there."""
+        self._ours.clear()
+        self._strangers.clear()
+        self._met = False
+
     def hear(self, worker: str, status: Status) -> bool:
         """Take a worker's status in; False when it is older than what is known."""
         if not self._roster.hear(worker, status):

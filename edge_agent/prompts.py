@@ -28,10 +28,11 @@ class PromptKey(NamedTuple):
 
 
 class ReplyTo(NamedTuple):
-    """Where an answer goes, and the asker's own mark on it."""
+    """Where an answer goes, the asker's own mark on it, and the bus that it was asked on."""
 
     topic: str
     correlation_data: bytes | None = None
+    bus: str = ""
 
 
 class PromptLedger:

@@ -10,13 +10,18 @@ from pathlib import Path
 import structlog
 
 from broker.connect import transport_for
+from broker.mqtt import MqttTransport
 from broker.presence import Presence
+from broker.transport import Transport
 from edge_agent.agent import AgentSettings, EdgeAgent, ModelFacts
+from edge_agent.bridge import Bridge, check_bridge
+from edge_agent.bus import CLOUD, HOME, HOP, Bus
 from edge_agent.cloud_session import Patience
 from edge_agent.engine import EdgeEngine
 from edge_agent.exits import ExitPolicy
 from edge_agent.gateway import DeviceGateway
 from edge_agent.home.home import Home, load_home
+from edge_agent.home_bus import home_transport, hosted, notice_if_away
 from edge_agent.link import CloudLink
 from edge_agent.task import task_for
 from shared.bundles import bundle_path
@@ -39,36 +44,73 @@ async def edge_service(
     """A running edge agent.
 
     Args:
-        settings: general, broker and edge sections are read.
-        serve_devices: listen on the device topics and show presence; False for a guest that only
-            answers its caller, under an id of its own.
+        settings: general, broker, home_bus and edge sections are read.
+        serve_devices: listen on the device topics of every bus and show presence; False for a guest that
+            only answers its caller, under an id of its own.
         with_broker: False never connects: every answer is the edge's alone.
 
     Raises:
         ConfigError, BundleError, HomeError: the settings can't be followed; the message says why.
     """
+    check_bridge(settings)
     bundle = Bundle.open(bundle_path(settings.general.bundle))
-    engine, agent_settings = await asyncio.to_thread(_load, bundle, settings)
-    task = task_for(bundle, _home(settings) if bundle.kind == "home" else None)
-    facts = ModelFacts(bundle.digest, bundle.vocab_size, bundle.max_positions, bundle.eos_token_ids)
-    tenant = settings.general.tenant
-    edge = settings.edge.id if serve_devices else new_id("guest-")
     async with AsyncExitStack() as stack:
+        if with_broker and serve_devices:
+            await stack.enter_async_context(hosted(settings.home_bus))
+        engine, agent_settings = await asyncio.to_thread(_load, bundle, settings)
         stack.callback(engine.close)
+        task = task_for(bundle, _home(settings) if bundle.kind == "home" else None)
+        facts = ModelFacts(bundle.digest, bundle.vocab_size, bundle.max_positions, bundle.eos_token_ids)
+        edge = settings.edge.id if serve_devices else new_id("guest-")
+        cloud: Transport | None = None
         link = None
         if with_broker:
-            presence = Presence(topics.edge_status_topic(tenant, edge)) if serve_devices else None
-            client_id = f"{tenant}.edge.{edge}"  # a broker has one client of an id, over all tenants
-            transport = await stack.enter_async_context(transport_for(settings.broker, client_id, presence))
-            link = CloudLink(transport, tenant=tenant, edge=edge, model=bundle.name, digest=bundle.digest)
+            cloud = await stack.enter_async_context(_cloud_transport(settings, edge, shown=serve_devices))
+            tenant = settings.general.tenant
+            link = CloudLink(cloud, tenant=tenant, edge=edge, model=bundle.name, digest=bundle.digest)
             stack.push_async_callback(link.aclose)
         agent = EdgeAgent(engine, task, facts, agent_settings, link)
-        if with_broker and serve_devices:
-            gateway = DeviceGateway(transport, agent, tenant=tenant)
-            await gateway.start()
-            stack.push_async_callback(gateway.stop)
+        if cloud is not None and serve_devices:
+            await _serve_devices(stack, settings, agent, cloud)
         log.info("edge_ready", bundle=bundle.name, digest=bundle.digest[:12])
         yield agent
+
+
+def _cloud_transport(settings: Settings, edge: str, *, shown: bool) -> MqttTransport:
+    """The connection to the cloud's broker; `shown`: with the edge's presence."""
+    tenant = settings.general.tenant
+    presence = Presence(topics.edge_status_topic(tenant, edge)) if shown else None
+    client_id = f"{tenant}.edge.{edge}"  # a broker has one client of an id, over all tenants
+    return transport_for(settings.broker, client_id, presence)
+
+
+async def _serve_devices(
+    stack: AsyncExitStack, settings: Settings, agent: EdgeAgent, cloud: Transport
+) -> None:
+    """Take prompts on every bus until `stack` closes.
+
+    Connections begin on the next turn of the loop, and find every subscription wanted: whoever sees the
+    edge's presence is heard.
+    """
+    buses = [Bus(CLOUD, cloud)]
+    if settings.home_bus.wanted:
+        buses = await _with_home_bus(stack, settings, cloud)
+    gateway = DeviceGateway(buses, agent, tenant=settings.general.tenant)
+    await gateway.start()
+    stack.push_async_callback(gateway.stop)
+
+
+async def _with_home_bus(stack: AsyncExitStack, settings: Settings, cloud: Transport) -> list[Bus]:
+    """Both buses, with the bridge between them."""
+    transport = await stack.enter_async_context(home_transport(settings))
+    marks = ((HOP, settings.edge.id),)
+    buses = [Bus(CLOUD, cloud, marks), Bus(HOME, transport, marks)]
+    bridge = Bridge(buses[1], buses[0], settings)
+    bridge.start()
+    stack.push_async_callback(bridge.aclose)
+    notice = asyncio.create_task(notice_if_away(transport, settings.home_bus))
+    stack.callback(notice.cancel)
+    return buses
 
 
 def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings]:

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import msgspec
 
 from broker.connect import transport_for
+from edge_agent.home_bus import client_section
 from edge_agent.request import Request
 from ops.cli_context import console_err
 from ops.device_client import DeviceClient, OnEvent
 from ops.readiness import Readiness
-from shared.config import Settings
+from shared.config import BrokerSection, Settings
 from shared.wire.ids import new_id
 
 # An agent on the broker shows its retained presence at once; without one we answer ourselves.
@@ -62,11 +63,12 @@ async def find_asker(stack: AsyncExitStack, settings: Settings, *, local: bool, 
         timeout_s: for one answer.
     """
     if not local:
-        transport = await stack.enter_async_context(transport_for(settings.broker, new_id("ask-"), None))
+        bus = _bus_to_ask_at(settings)
+        transport = await stack.enter_async_context(transport_for(bus, new_id("ask-"), None))
         tenant = settings.general.tenant
         if await Readiness(transport, tenant).wait(edges=1, workers=0, timeout_s=FIND_EDGE_TIMEOUT_S):
             # Where the broker has access rules, a device's subtree is named as its user.
-            device = settings.broker.username or new_id("cli-")
+            device = bus.username or new_id("cli-")
             return RemoteAsker(DeviceClient(transport, tenant=tenant, device=device), timeout_s)
         why = (
             f"the broker can't be reached: {transport.trouble}" if transport.trouble else "none on the broker"
@@ -82,3 +84,9 @@ async def find_asker(stack: AsyncExitStack, settings: Settings, *, local: bool, 
     from ops.local_edge import LocalAsker
 
     return await stack.enter_async_context(LocalAsker(settings, CONNECT_TIMEOUT_S, timeout_s))
+
+
+def _bus_to_ask_at(settings: Settings) -> BrokerSection:
+    """The home's own bus where there is one: words stay at home. `--host` and `--port` name another."""
+    named = any(settings.sources.get(f"broker.{key}") == "command line" for key in ("host", "port"))
+    return client_section(settings.home_bus) if settings.home_bus.wanted and not named else settings.broker

@@ -21,6 +21,7 @@ class Readiness:
         self._changed = asyncio.Event()
         transport.subscribe(topics.edge_status_filter(tenant), self._on_edge)
         transport.subscribe(topics.worker_status_filter(tenant), self._on_worker)
+        transport.on_state(self._on_state)
 
     async def wait(self, *, edges: int, workers: int, timeout_s: float) -> bool:
         """Wait until at least so many are online; whether they came in time."""
@@ -32,6 +33,12 @@ class Readiness:
         except TimeoutError:
             return False
         return True
+
+    def _on_state(self, connected: bool) -> None:
+        """Who vanished together with the broker sends no will; the next connection tells anew who is there."""
+        if not connected:
+            self.edges.clear()
+            self.workers.clear()
 
     def _on_edge(self, incoming: Incoming) -> None:
         self._note(self.edges, self._edge_roster, incoming, topics.parse_edge_status)

@@ -22,8 +22,9 @@ log = structlog.get_logger(__name__)
 
 # A member must be able to leave in order before it is killed. The slowest is a worker whose broker does
 # not answer: 10 s of drain, 2 s for the store's last rows, 7 s for the transport's farewell, and a batch.
-# An edge has 5 s for its prompts in hand and 2.5 s for its last words, then the same farewell.
-STOP_TIMEOUT_S = 25.0
+# An edge has 5 s for its prompts in hand and 2.5 s for its last words, then the same farewell, at each of
+# its buses, and 2 s for the clients of a bus that it hosts.
+STOP_TIMEOUT_S = 30.0
 KILL_TIMEOUT_S = 5.0
 WATCH_INTERVAL_S = 0.2
 FIRST_PAUSE_S = 0.2

@@ -36,6 +36,9 @@ _QOS2_TYPES = {5: "PUBREC", 6: "PUBREL", 7: "PUBCOMP"}
 _FLAGS = {8: 2, 10: 2}
 """SUBSCRIBE and UNSUBSCRIBE have a fixed 0010; all but PUBLISH have 0000. Source: MQTT 5 table 2-2."""
 
+_SUBACK_CODES_3 = frozenset((0, 1, 2, 0x80))
+"""Source: MQTT 3.1.1 section 3.9.3."""
+
 
 def decode(first: int, body: bytes, version: int) -> Packet:
     """Read one packet.
@@ -170,7 +173,10 @@ def _read_request(reader: Reader, version: int) -> SubscriptionRequest:
 def _read_suback(reader: Reader, version: int) -> SubAck:
     packet_id = _packet_id(reader)
     props = _props(reader, version, On.SUBACK)
-    return SubAck(packet_id, tuple(to_reason(code) for code in reader.rest()), props)
+    codes = reader.rest()
+    if version != MQTT_5 and not _SUBACK_CODES_3.issuperset(codes):
+        raise PacketError("a SUBACK of MQTT 3.1.1 holds a code that it does not have")
+    return SubAck(packet_id, tuple(map(to_reason, codes)), props)
 
 
 def _read_unsubscribe(reader: Reader, version: int) -> Unsubscribe:
@@ -187,7 +193,8 @@ def _read_unsubscribe(reader: Reader, version: int) -> Unsubscribe:
 def _read_unsuback(reader: Reader, version: int) -> UnsubAck:
     packet_id = _packet_id(reader)
     props = _props(reader, version, On.UNSUBACK)
-    return UnsubAck(packet_id, tuple(to_reason(code) for code in reader.rest()), props)
+    codes = reader.rest() if version == MQTT_5 else b""  # 3.1.1 has none
+    return UnsubAck(packet_id, tuple(map(to_reason, codes)), props)
 
 
 def _read_disconnect(reader: Reader, version: int) -> Disconnect:

@@ -21,6 +21,14 @@ def serve(
     home: Annotated[Path | None, typer.Option(help="YAML file that describes the home.")] = None,
     bundle: Annotated[str | None, typer.Option(help="A packaged bundle's name or a folder.")] = None,
     mode: Annotated[str | None, typer.Option(help="collaborative or standalone.")] = None,
+    home_bus: Annotated[
+        bool,
+        typer.Option(
+            "--home-bus",
+            help="Host the home's own MQTT bus too, for devices that should not need the cloud's.",
+        ),
+    ] = False,
+    home_bus_port: Annotated[int | None, typer.Option(help="The home bus's port.")] = None,
     edge_id: Annotated[str | None, typer.Option("--id", help="The edge's id in topics.")] = None,
 ) -> None:
     """Run an edge agent: serve the home's devices, ask the cloud where unsure."""
@@ -32,6 +40,8 @@ def serve(
             "general.bundle": bundle,
             "edge.mode": mode,
             "edge.id": edge_id,
+            "home_bus.embedded": home_bus or None,
+            "home_bus.port": home_bus_port,
         }
     )
     run_role(serve_edge, settings)

@@ -10,7 +10,7 @@ from ops.doctor.bundle import check_bundle
 from ops.doctor.check import Check, fail
 from ops.doctor.clock import check_clock
 from ops.doctor.host import check_python, check_room, check_threads, check_torch
-from ops.doctor.services import check_broker, check_redis
+from ops.doctor.services import check_broker, check_home_bus, check_redis
 from shared.config import Settings
 
 # Importing torch from a cold disk and hashing a large bundle are the slow ones.
@@ -23,6 +23,7 @@ _CHECKS: Final[dict[str, Callable[[Settings], Awaitable[Check]]]] = {
     "bundle": check_bundle,
     "room": check_room,
     "broker": check_broker,
+    "home bus": check_home_bus,
     "redis": check_redis,
     "clock": check_clock,
 }

@@ -1,14 +1,16 @@
-"""What is reached over the network: the broker and Redis."""
+"""What is reached over the network: the broker, the home's own bus, and Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.connect import transport_for
 from broker.transport import Incoming, Transport
+from edge_agent.bridge import check_bridge
+from edge_agent.home_bus import client_section
 from ops.doctor.check import Check, fail, ok, warn
 from shared.config import BrokerSection, Settings
 from shared.errors import ConfigError, LinkError, StoreError
@@ -25,47 +27,79 @@ _NAGLE_S: Final = 0.03
 
 async def check_broker(settings: Settings) -> Check:
     """The broker takes connections, speaks MQTT to us, and echoes without a needless wait."""
-    where = f"{settings.broker.host}:{settings.broker.port}"
+    start = (
+        "start one with `antiphon up` or `antiphon broker serve`, or set broker.host and broker.port; until "
+        "then every answer is the edge's alone"
+    )
+    return await _looked_at(_Place("broker", "broker", settings.broker, start), settings.general.tenant)
+
+
+async def check_home_bus(settings: Settings) -> Check:
+    """The home's own bus does too, where one is configured; and the bridge carries what it may."""
+    bus = settings.home_bus
+    if not bus.wanted:
+        return ok("home bus", "not configured: devices speak at the broker")
     try:
-        network_s = await _tcp_connect_s(settings.broker)
-    except (OSError, TimeoutError) as error:
-        return fail(
-            "broker",
-            f"nobody answers at {where} ({error.__class__.__name__})",
-            "start one with `antiphon up` or `antiphon broker serve`, or set broker.host and broker.port; "
-            "until then every answer is the edge's alone",
-        )
-    guest = new_id("doctor-")
-    try:
-        async with transport_for(settings.broker, guest, None) as transport:
-            if not await transport.wait_connected(CONNECT_TIMEOUT_S):
-                return _refused(where, transport.trouble)
-            echo_s = await _echo_s(transport, f"{ROOT}/{settings.general.tenant}/doctor/{guest}")
+        check_bridge(settings)
     except ConfigError as error:
-        return fail("broker", str(error), "mend the settings of the broker section")
-    return _judged(where, network_s, echo_s)
-
-
-def _refused(where: str, trouble: str) -> Check:
-    return fail(
-        "broker",
-        f"{where} takes connections but does not let us in ({trouble or 'no answer'})",
-        "check broker.username, broker.password, broker.tls and broker.certfile, and that the port "
-        "speaks MQTT 5",
+        return fail("home bus", str(error), "mend the settings of the home_bus section")
+    start = (
+        "start it, or set home_bus.host and home_bus.port; until then only the broker's devices are served"
+    )
+    if bus.embedded:
+        start = "the edge hosts it: start `antiphon edge serve`"
+    return await _looked_at(
+        _Place("home bus", "home_bus", client_section(bus), start), settings.general.tenant
     )
 
 
-def _judged(where: str, network_s: float, echo_s: float | None) -> Check:
+class _Place(NamedTuple):
+    """A broker to look at: its name and section for people, and what to do when nobody is there."""
+
+    name: str
+    section: str
+    broker: BrokerSection
+    start: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.broker.host}:{self.broker.port}"
+
+
+async def _looked_at(place: _Place, tenant: str) -> Check:
+    try:
+        network_s = await _tcp_connect_s(place.broker)
+    except (OSError, TimeoutError) as error:
+        return fail(place.name, f"nobody answers at {place.where} ({error.__class__.__name__})", place.start)
+    guest = new_id("doctor-")
+    try:
+        async with transport_for(place.broker, guest, None) as transport:
+            if not await transport.wait_connected(CONNECT_TIMEOUT_S):
+                return _refused(place, transport.trouble)
+            echo_s = await _echo_s(transport, f"{ROOT}/{tenant}/doctor/{guest}")
+    except ConfigError as error:
+        return fail(place.name, str(error), f"mend the settings of the {place.section} section")
+    return _judged(place.where, network_s, echo_s, place.name)
+
+
+def _refused(place: _Place, trouble: str) -> Check:
+    keys = ", ".join(f"{place.section}.{key}" for key in ("username", "password", "tls"))
+    return fail(
+        place.name,
+        f"{place.where} takes connections but does not let us in ({trouble or 'no answer'})",
+        f"check {keys} and {place.section}.certfile, and that the port speaks MQTT 5",
+    )
+
+
+def _judged(where: str, network_s: float, echo_s: float | None, name: str = "broker") -> Check:
     if echo_s is None:
-        return ok(
-            "broker", f"{where} lets us in; round trip not measured, its rules forbid the doctor's topic"
-        )
+        return ok(name, f"{where} lets us in; round trip not measured, its rules forbid the doctor's topic")
     detail = f"{where}, round trip {echo_s * 1000:.1f} ms (QoS 1), network {network_s * 1000:.1f} ms"
     if echo_s - 2 * network_s > _NAGLE_S:
         return warn(
-            "broker", detail, "put `set_tcp_nodelay true` into mosquitto.conf, or find what loads the broker"
+            name, detail, "put `set_tcp_nodelay true` into mosquitto.conf, or find what loads the broker"
         )
-    return ok("broker", detail)
+    return ok(name, detail)
 
 
 async def _tcp_connect_s(broker: BrokerSection) -> float:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from shared.errors import ConfigError, LinkError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 HOST = "127.0.0.1"
 _SERVER_FOLDERS = "/usr/sbin:/usr/local/sbin:/sbin:/opt/homebrew/sbin"
@@ -96,11 +96,14 @@ class ServerProcess(ABC):
 
     def launch(self) -> None:
         """Start it without waiting."""
-        environment = {**os.environ, **self.extra_environment}
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603  our own servers
-                self.command(), stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=environment
+                self.command(), stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=self.environment()
             )
+
+    def environment(self) -> dict[str, str]:
+        """What its process gets: our own variables and the extra ones."""
+        return {**os.environ, **self.extra_environment}
 
     def stop(self) -> int:
         """Ask it to end (SIGTERM); returns its exit status."""

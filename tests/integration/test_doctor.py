@@ -56,6 +56,7 @@ async def test_a_round_looks_at_everything_and_every_trouble_has_a_fix(closed_po
         "bundle",
         "room",
         "broker",
+        "home bus",
         "redis",
         "clock",
     ]

@@ -15,6 +15,7 @@ import pytest
 from broker.mqtt import MqttTransport
 from broker.mqtt_settings import MqttSettings
 from broker.transport import Incoming
+from edge_agent.bus import CLOUD, Bus
 from edge_agent.gateway import MAX_CORRELATION_BYTES, MAX_RUNNING, MAX_WAITING, DeviceGateway
 from edge_agent.request import Answer, CloudUse, Request, Timings
 from ops.device_client import DeviceClient
@@ -102,7 +103,7 @@ def link_to(server: ServerProcess, client_id: str) -> MqttTransport:
 async def home_at(server: ServerProcess, tenant: str) -> AsyncIterator[Home]:
     agent = ScriptedAgent()
     async with link_to(server, f"{tenant}-edge") as edge, link_to(server, f"{tenant}-panel") as device:
-        gateway = DeviceGateway(edge, agent, tenant=tenant)
+        gateway = DeviceGateway([Bus(CLOUD, edge)], agent, tenant=tenant)
         await gateway.start()
         panel = Panel(device, DeviceAddress(tenant, "panel"))
         for leaf in ("answer", "inbox"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from broker.embedded import BrokerSettings
 from broker.mqtt import _FAREWELL_TIMEOUT_S
 from broker.mqtt_settings import MqttSettings
 from cloud_worker.worker import DRAIN_TIMEOUT_S
@@ -23,7 +24,8 @@ def test_a_member_is_not_killed_before_it_could_have_left_in_order():
     connect_s = MqttSettings(host="", port=1, client_id="").connect_timeout_s
     farewell_s = 2 * _FAREWELL_TIMEOUT_S + connect_s
     worker_s = DRAIN_TIMEOUT_S + CALL_TIMEOUT_S + farewell_s
-    edge_s = gateway.GRACE_S + gateway.LAST_WORDS_S + link.FAREWELL_TIMEOUT_S + farewell_s
+    hosted_bus_s = 2 * BrokerSettings().close_timeout_s
+    edge_s = gateway.GRACE_S + gateway.LAST_WORDS_S + link.FAREWELL_TIMEOUT_S + 2 * farewell_s + hosted_bus_s
     assert max(worker_s, edge_s) + LAST_BATCH_S < STOP_TIMEOUT_S
 
 

@@ -91,6 +91,15 @@ def test_an_old_will_does_not_desert_the_pool():
     assert not pool.deserted
 
 
+def test_a_lost_connection_forgets_who_was_there():
+    pool = Pool("m", "d1")
+    pool.hear("w1", here())
+    pool.hear("w1", gone())
+    assert pool.deserted
+    pool.forget()
+    assert not pool.deserted
+
+
 def test_workers_of_another_bundle_alone_are_named_with_both_digests():
     pool = Pool("m", "d1")
     pool.hear("w1", here("d2"))

@@ -1,0 +1,212 @@
+"""The bridge between two real brokers: each message once, in order, bounded, and never in circles."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from broker.mqtt import MqttTransport
+from broker.mqtt_settings import MqttSettings
+from broker.transport import Incoming
+from edge_agent.bridge import Bridge
+from edge_agent.bus import CLOUD, HOME, HOP, Bus
+from edge_agent.lane import MAX_HELD, MAX_HELD_BYTES
+from shared.config import load
+from tests.conftest import make_broker
+from tests.servers import EmbeddedServer, ServerProcess
+from tests.waiting import eventually
+
+WAIT_S = 10.0
+ROOT = "antiphon/v1/home/device"
+STATES = f"{ROOT}/+/state"
+STATE = f"{ROOT}/lamp/state"
+
+
+@dataclass
+class Side:
+    """A client at one of the brokers that hears everything there."""
+
+    transport: MqttTransport
+    heard: list[Incoming]
+
+    async def say(self, payload: str | bytes, topic: str = STATE, **properties) -> None:
+        payload = payload.encode() if isinstance(payload, str) else payload
+        await self.transport.publish(topic, payload, qos=1, timeout_s=WAIT_S, **properties)
+
+    @property
+    def words(self) -> list[str]:
+        return [incoming.payload.decode() for incoming in self.heard]
+
+    async def hears(self, word: str) -> None:
+        await eventually(lambda: word in self.words, WAIT_S, f"{word} heard")
+
+
+@pytest.fixture
+def home_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with EmbeddedServer(tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture
+def cloud_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with make_broker("mosquitto", tmp_path / "cloud") as server:
+        yield server
+
+
+def link_to(server: ServerProcess, client_id: str) -> MqttTransport:
+    return MqttTransport(
+        MqttSettings(host=server.host, port=server.port, client_id=client_id, longest_retry_s=0.2)
+    )
+
+
+@asynccontextmanager
+async def side_at(server: ServerProcess) -> AsyncIterator[Side]:
+    async with link_to(server, "watcher") as transport:
+        side = Side(transport, [])
+        transport.subscribe("#", side.heard.append, qos=1)
+        await transport.subscribed("#", WAIT_S)
+        yield side
+
+
+@asynccontextmanager
+async def bridged(
+    home: ServerProcess, cloud: ServerProcess, *, out: str = "", into: str = "", edge: str = "hub"
+) -> AsyncIterator[Bridge]:
+    given = {"home_bus.host": "elsewhere", "home_bus.bridge_out": out, "home_bus.bridge_in": into}
+    settings = load({**given, "edge.id": edge}, environ={})
+    async with link_to(home, edge) as at_home, link_to(cloud, edge) as at_cloud:
+        bridge = Bridge(Bus(HOME, at_home), Bus(CLOUD, at_cloud), settings)
+        bridge.start()
+        if out:
+            await at_home.subscribed(out, WAIT_S)
+        if into:
+            await at_cloud.subscribed(into, WAIT_S)
+        try:
+            yield bridge
+        finally:
+            await bridge.aclose()
+
+
+async def test_only_the_named_topics_go_and_only_in_their_direction(
+    home_server: ServerProcess, cloud_server: ServerProcess
+):
+    async with (
+        side_at(home_server) as home,
+        side_at(cloud_server) as cloud,
+        bridged(home_server, cloud_server, out=STATES, into=f"{ROOT}/+/set"),
+    ):
+        await home.say("stays", f"{ROOT}/lamp/other")
+        await home.say("stays", f"{ROOT}/lamp/set")
+        await home.say("stays", f"{ROOT}/lamp/prompt")
+        await home.say("goes out", STATE, response_topic=f"{ROOT}/lamp/set", correlation_data=b"7")
+        await cloud.say("stays", STATE)
+        await cloud.say("comes in", f"{ROOT}/lamp/set")
+        await cloud.hears("goes out")
+        await home.hears("comes in")
+    assert cloud.words.count("stays") == 1  # its own
+    assert home.words.count("stays") == 3
+    (carried,) = [each for each in cloud.heard if each.payload == b"goes out"]
+    assert (carried.topic, carried.response_topic, carried.correlation_data) == (
+        STATE,
+        f"{ROOT}/lamp/set",
+        b"7",
+    )
+
+
+@pytest.mark.parametrize("hubs", [1, 2])
+async def test_a_topic_that_goes_both_ways_never_goes_in_circles(
+    hubs: int, home_server: ServerProcess, cloud_server: ServerProcess
+):
+    async with AsyncExitStack() as stack:
+        home = await stack.enter_async_context(side_at(home_server))
+        cloud = await stack.enter_async_context(side_at(cloud_server))
+        for number in range(hubs):
+            hub = bridged(home_server, cloud_server, out=STATES, into=STATES, edge=f"hub-{number}")
+            await stack.enter_async_context(hub)
+        await home.say("from home")
+        await cloud.say("from cloud")
+        # What circled would be heard again before these have gone there and back a few times.
+        for number in range(3):
+            await home.say(f"out {number}")
+            await cloud.hears(f"out {number}")
+            await cloud.say(f"in {number}")
+            await home.hears(f"in {number}")
+        await eventually(lambda: cloud.words.count("from home") >= hubs, WAIT_S)
+        await eventually(lambda: home.words.count("from cloud") >= hubs, WAIT_S)
+    for word in ("from home", "out 0"):
+        assert (home.words.count(word), cloud.words.count(word)) == (1, hubs)
+    for word in ("from cloud", "in 0"):
+        assert (home.words.count(word), cloud.words.count(word)) == (hubs, 1)
+
+
+async def test_what_an_edge_has_marked_is_not_carried(
+    home_server: ServerProcess, cloud_server: ServerProcess
+):
+    async with (
+        side_at(home_server) as home,
+        side_at(cloud_server) as cloud,
+        bridged(home_server, cloud_server, out=STATES),
+    ):
+        await home.say("an edge's", user_properties=((HOP, "attic"),))
+        await home.say("a device's", user_properties=(("unit", "lux"),))
+        await cloud.hears("a device's")
+    assert cloud.words == ["a device's"]
+    assert cloud.heard[0].user_properties == (("unit", "lux"), (HOP, "hub"))
+
+
+async def test_messages_wait_for_the_other_bus_in_order_and_the_oldest_go_first(
+    home_server: ServerProcess, cloud_server: ServerProcess
+):
+    async with (
+        side_at(home_server) as home,
+        side_at(cloud_server) as cloud,
+        bridged(home_server, cloud_server, out=STATES) as bridge,
+    ):
+        await home.say("before")
+        await cloud.hears("before")
+        cloud_server.kill()
+        await eventually(lambda: not cloud.transport.connected, WAIT_S)
+        await eventually(lambda: not bridge.out._target.transport.connected, WAIT_S)
+        for number in range(MAX_HELD + 5):
+            await home.say(str(number))
+        await eventually(lambda: bridge.out.dropped == 5, WAIT_S)
+        cloud_server.restart()
+        await eventually(lambda: bridge.out.carried == MAX_HELD + 1, WAIT_S)
+    assert len(bridge.out._held) == 0
+    arrived = [int(word) for word in cloud.words[1:]]
+    assert arrived == sorted(arrived)
+    assert set(arrived) <= set(range(5, MAX_HELD + 5))
+
+
+async def test_messages_that_wait_are_bounded_in_bytes(
+    home_server: ServerProcess, cloud_server: ServerProcess
+):
+    async with (
+        side_at(home_server) as home,
+        bridged(home_server, cloud_server, out=STATES) as bridge,
+    ):
+        cloud_server.kill()
+        await eventually(lambda: not bridge.out._target.transport.connected, WAIT_S)
+        for _ in range(5):
+            await home.say(bytes(MAX_HELD_BYTES // 3))
+        await eventually(lambda: bridge.out.dropped == 2, WAIT_S)
+        assert bridge.out._held_bytes <= MAX_HELD_BYTES
+
+
+async def test_a_message_too_large_for_the_other_bus_is_dropped_and_the_next_one_goes(
+    home_server: ServerProcess, tmp_path: Path
+):
+    with make_broker("mosquitto", tmp_path / "small", mosquitto="max_packet_size 4096") as cloud_server:
+        async with (
+            side_at(home_server) as home,
+            side_at(cloud_server) as cloud,
+            bridged(home_server, cloud_server, out=STATES) as bridge,
+        ):
+            await home.say(bytes(8192))
+            await home.say("small")
+            await cloud.hears("small")
+            assert bridge.out.dropped == 1
