@@ -31,7 +31,7 @@ class Pool:
         return not self._ours and (self._met or bool(self._strangers))
 
     def forget(self) -> None:
-        """The connection is lost: who vanishes meanwhile sends no will; the next one tells anew who is there."""
+        """The connection is lost: who vanishes meanwhile sends no will, and the next one tells anew."""
         self._ours.clear()
         self._strangers.clear()
         self._met = False

@@ -13,6 +13,8 @@ from shared.wire.messages import Sampling
 # A request to a home is a sentence, a prompt to a text model a few pages.
 MAX_PROMPT_CHARS = 64 * 1024
 MAX_NEW_TOKENS = 8192
+# JSON may write a character of a prompt in twelve bytes; it is also what our brokers let through.
+MAX_REQUEST_BYTES = 1024 * 1024
 
 Mode = Literal["collaborative", "standalone"]
 RequestId = Annotated[str, Meta(max_length=128)]
@@ -175,6 +177,8 @@ class _Named(msgspec.Struct):
 
 def request_id_of(payload: bytes) -> str:
     """The id that a payload gives itself, though it may be no request; empty when it gives none."""
+    if len(payload) > MAX_REQUEST_BYTES:
+        return ""
     try:
         return msgspec.json.decode(payload, type=_Named).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -185,8 +189,12 @@ def decode_request(payload: bytes) -> Request:
     """A request from its JSON.
 
     Raises:
-        PromptError: not a JSON object with a prompt, or a field of the wrong kind.
+        PromptError: too large, not a JSON object with a prompt, or a field of the wrong kind.
     """
+    if len(payload) > MAX_REQUEST_BYTES:
+        raise PromptError(
+            f"a request may have {MAX_REQUEST_BYTES} bytes, this one has {len(payload)}: cut it"
+        )
     try:
         return _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

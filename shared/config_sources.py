@@ -100,7 +100,8 @@ def _read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(
             f"{path} can't be read ({error.strerror}): name a settings file that is there"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # TOML and UTF-8 errors are ValueErrors; so is a number of more digits than Python converts.
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid TOML: {error}; quote texts and write [section] lines"
         ) from None

@@ -27,7 +27,8 @@ def converted(key: str, given: Given, hint: Any, *, secret: bool) -> Any:
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         result = msgspec.convert(value, hint, strict=not given.is_text)
-    except msgspec.ValidationError:
+    # A variable's bytes that are no UTF-8 come as characters that can't be encoded.
+    except (msgspec.ValidationError, UnicodeEncodeError):
         result = None
     if result is None or _has_nan(result):
         shown = "" if secret else f" {given.value!r:.80}"

@@ -120,7 +120,7 @@ def read_manifest(folder: Path) -> Manifest:
     _check_version(path, raw)
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is malformed ({error}). Prepare the bundle again.") from error
     _check_consistent(path, manifest)
     return manifest
@@ -134,7 +134,7 @@ def _check_version(path: Path, raw: bytes) -> None:
     """Look at the version alone first: fields of a later format are no malformed manifest."""
     try:
         version = msgspec.json.decode(raw, type=_Version).format_version
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is malformed ({error}). Prepare the bundle again.") from error
     if version != FORMAT_VERSION:
         raise BundleError(

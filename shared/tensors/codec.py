@@ -29,6 +29,8 @@ if sys.byteorder != "little":  # pragma: no cover
     raise ImportError(msg)
 
 _FP16_MAX = 60000.0  # a little below 65,504: rounding must not reach infinity
+# A little below float32's largest: what a codec's rounding adds must not reach infinity at the receiver.
+_LARGEST = 3.3e38
 _SCALE_BYTES = 4
 
 
@@ -50,10 +52,10 @@ class Codec(NamedTuple):
             `tokens × row_bytes(hidden)` bytes.
 
         Raises:
-            CodecError: a value is NaN or infinite.
+            CodecError: a value is NaN, infinite or nearly so.
         """
         rows = rows.detach().to(device="cpu", dtype=torch.float32)
-        if not bool(torch.isfinite(rows).all()):
+        if not bool((rows.abs() <= _LARGEST).all()):
             msg = "hidden states hold NaN or infinity: the model overflowed; load it in float32 or bfloat16"
             raise CodecError(msg)
         return self.encode_rows(rows.contiguous()).numpy().tobytes()

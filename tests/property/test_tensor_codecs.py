@@ -90,3 +90,13 @@ def test_random_bytes_of_the_right_length_decode_to_finite_rows_or_are_refused()
             data = bytes(torch.randint(0, 256, (codec.row_bytes(16),), generator=generator).tolist())
             with contextlib.suppress(CodecError):
                 assert torch.isfinite(codec.decode(data, 1, 16)).all(), name
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_what_rounding_would_carry_to_infinity_is_refused_by_its_sender(name):
+    """The receiver would refuse it, and name the wrong side."""
+    codec = codec_named(name)
+    with pytest.raises(CodecError, match="overflowed"):
+        codec.encode(torch.tensor([[torch.finfo(torch.float32).max, 1.0]]))
+    large = torch.tensor([[3.29e38, -3.29e38]])
+    assert torch.allclose(codec.decode(codec.encode(large), 1, 2), large, rtol=MAX_RELATIVE_ERROR[name])
