@@ -87,7 +87,7 @@ class Transport(Protocol):
         """
 
     async def probe(self, timeout_s: float) -> bool:
-        """Whether the broker answers now; one that does not is treated as lost, and a new connection is tried.
+        """Whether the broker answers now; one that does not is taken for lost, and a new connection is tried.
 
         A frozen broker, or half a connection, shows in no other way for long.
         """

@@ -35,7 +35,7 @@ class Readiness:
         return True
 
     def _on_state(self, connected: bool) -> None:
-        """Who vanished together with the broker sends no will; the next connection tells anew who is there."""
+        """Who vanished with the broker sent no will; the next connection tells anew who is there."""
         if not connected:
             self.edges.clear()
             self.workers.clear()

@@ -70,7 +70,7 @@ def test_the_bundle_is_small_enough_to_ship() -> None:
 def test_the_full_model_passes_its_exam(model: Model) -> None:
     """Exact actions on held-out homes and phrasings; deeper exits know more."""
     report = evaluate(*model, load_exam(EXAM))
-    assert report.rate(6) >= 0.82
+    assert report.rate(6) >= 0.87
     assert report.rate(2) <= report.rate(4) + 0.03 <= report.rate(6) + 0.06
 
 
@@ -89,7 +89,7 @@ def test_requests_as_people_write_them_are_mostly_understood_and_never_invented(
         right += is_right(action, request)
         invalid += is_invalid(output, action, request.home)
     assert len(requests) >= 300
-    assert right >= 0.8 * len(requests)
+    assert right >= 0.85 * len(requests)
     assert invalid == 0
 
 
