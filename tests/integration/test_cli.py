@@ -109,7 +109,7 @@ def test_up_leaves_no_process_behind_however_it_ends(number: signal.Signals, tin
         children = descendants(process.pid)
         assert len(children) >= 4  # broker, two workers, edge
         process.send_signal(number)
-        status = process.wait(30)
+        status = process.wait(60)  # longer than the stack gives its members
         wait_until(lambda: not any(child.is_running() for child in children), 20.0, "all children gone")
     assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0)
 
