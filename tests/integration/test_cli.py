@@ -106,8 +106,8 @@ def test_up_serves_ask_as_json_and_as_text_and_from_a_file(tiny: Reference, tmp_
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_up_leaves_no_process_behind_however_it_ends(number: signal.Signals, tiny: Reference, tmp_path: Path):
     with up(tiny, tmp_path, "--workers", "2") as (process, _):
+        wait_until(lambda: len(descendants(process.pid)) >= 4, 20.0, "broker, two workers, edge")
         children = descendants(process.pid)
-        assert len(children) >= 4  # broker, two workers, edge
         process.send_signal(number)
         status = process.wait(60)  # longer than the stack gives its members
         wait_until(lambda: not any(child.is_running() for child in children), 20.0, "all children gone")
