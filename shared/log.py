@@ -37,7 +37,7 @@ def setup_logging(level: str = "info", *, stream: TextIO | None = None, pretty: 
     structlog.configure(
         processors=[*_SHARED, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=lambda *_: _Lines(stream),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(
@@ -69,6 +69,22 @@ _SHARED: Final[tuple[Processor, ...]] = (
     drop_hidden,
     structlog.processors.format_exc_info,
 )
+
+
+class _Lines:
+    """Writes a line of log; a stream that is closed or full costs the line, never the work it speaks of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # a broken pipe, a full disk; a stream that was closed
+            return
+
+    debug = info = warning = error = critical = exception = log = msg
 
 
 def _renderer(pretty: bool) -> Processor:

@@ -232,7 +232,8 @@ async def test_an_engine_that_breaks_over_everything_blames_no_session_and_ends_
     async with make_pool() as pool:
         asking = asyncio.ensure_future(ask_when_online(pool))
         with pytest.raises(SystemExit) as ended:
-            await serve_worker(pool.settings, asyncio.Event())
+            async with asyncio.timeout(WAIT_S):
+                await serve_worker(pool.settings, asyncio.Event())
         refused = await asking
     assert ended.value.code == EXIT_BROKEN
     assert isinstance(refused, Refused)

@@ -74,6 +74,13 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "the edge believes tokens of an old step",
+        CloudSession,
+        "_on_tokens",
+        "or message.number != self._number",
+        "",
+    ),
+    Mutant(
         "the edge opens again in the old epoch", CloudSession, "_reopen", "self.epoch += 1", "self.epoch |= 1"
     ),
     Mutant(

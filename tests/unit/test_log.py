@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+import os
 
 import pytest
 import structlog
@@ -16,16 +16,6 @@ from shared import log
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    before = structlog.get_config()
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.configure(**before)
 
 
 def fail_over(words: str) -> None:
@@ -51,6 +41,23 @@ def test_a_terminal_gets_words_for_people() -> None:
     structlog.get_logger().info("ready", port=1883)
     assert "ready" in stream.getvalue()
     assert "{" not in stream.getvalue()
+
+
+def test_a_stream_that_is_closed_costs_the_line_and_not_the_work() -> None:
+    stream = io.StringIO()
+    log.setup_logging(stream=stream)
+    stream.close()
+    structlog.get_logger().error("worker_lost")
+
+
+def test_a_pipe_that_nobody_reads_any_more_costs_the_line_and_not_the_work() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    log.setup_logging(stream=stream)
+    structlog.get_logger().error("worker_lost")
+    with pytest.raises(BrokenPipeError):
+        stream.close()
 
 
 def test_stderr_is_the_default_so_that_stdout_stays_the_answers(capsys: pytest.CaptureFixture[str]) -> None:
