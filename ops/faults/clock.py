@@ -19,7 +19,7 @@ _LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfake
 
 
 def libfaketime() -> Path | None:
-    """Where the library is, if it is installed (apt-get install libfaketime)."""
+    """Where the library is, if it is installed (apt-get install faketime)."""
     found = (path for pattern in _LIBRARIES for path in Path("/").glob(pattern.lstrip("/")))
     return next(found, None)
 

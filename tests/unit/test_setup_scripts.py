@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SETUP = Path(__file__).parents[2] / "ops" / "setup"
-SERVERS = ("mosquitto", "mosquitto_pub", "redis-server")
+SERVERS = ("mosquitto", "mosquitto_pub", "redis-server", "faketime")
 BASH = shutil.which("bash") or "/bin/bash"
 
 
@@ -50,6 +50,7 @@ def test_where_all_servers_are_nothing_is_installed_or_said(programs: Path) -> N
 def test_only_what_is_missing_is_asked_for(programs: Path) -> None:
     program(programs, "mosquitto")
     program(programs, "mosquitto_pub")
+    program(programs, "faketime")
     program(programs, "apt-get", "exit 1")
     done = ensure_servers(programs)
     assert done.returncode == 1

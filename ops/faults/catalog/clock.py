@@ -41,7 +41,7 @@ async def worker_returns(run: Run, offset_s: int) -> None:
 
 
 def _absent() -> str:
-    return "" if libfaketime() else "libfaketime is not installed (apt-get install libfaketime)"
+    return "" if libfaketime() else "libfaketime is not installed (apt-get install faketime)"
 
 
 def _broker(name: str, offset_s: int) -> Fault:
