@@ -50,7 +50,9 @@ def _edge_rules(root: str, edge: str) -> list[AclRule]:
     return [
         AclRule(Access.WRITE, f"{root}/pool/+/open/{edge}/+", edge),
         AclRule(Access.WRITE, f"{root}/worker/+/steps/{edge}/+", edge),
+        AclRule(Access.WRITE, f"{root}/worker/+/steps/{edge}", edge),
         AclRule(Access.READ, f"{root}/edge/{edge}/session/+/reply", edge),
+        AclRule(Access.READ, f"{root}/edge/{edge}/replies", edge),
         AclRule(Access.WRITE, f"{root}/edge/{edge}/status", edge),
         AclRule(Access.READ, f"{root}/worker/+/status", edge),
         AclRule(Access.READ, f"{root}/device/+/prompt", edge),
@@ -63,7 +65,9 @@ def _worker_rules(root: str, worker: str) -> list[AclRule]:
     return [
         AclRule(Access.READ, f"{root}/pool/+/open/+/+", worker),
         AclRule(Access.READ, f"{root}/worker/{worker}/steps/+/+", worker),
+        AclRule(Access.READ, f"{root}/worker/{worker}/steps/+", worker),
         AclRule(Access.WRITE, f"{root}/edge/+/session/+/reply", worker),
+        AclRule(Access.WRITE, f"{root}/edge/+/replies", worker),
         AclRule(Access.WRITE, f"{root}/worker/{worker}/status", worker),
         AclRule(Access.READ, f"{root}/edge/+/status", worker),
     ]

@@ -13,7 +13,7 @@ import structlog
 from broker.backoff import Backoff
 from broker.changes import Changes
 from broker.mqtt_settings import MqttSettings
-from broker.paho_link import PahoLink, incoming_of, message_properties
+from broker.paho_link import PahoLink, message_properties
 from broker.subscriptions import REFUSED, Subscriptions
 from broker.topics import check_topic
 from broker.transport import Handler
@@ -140,6 +140,11 @@ class MqttTransport:
         self._go_down()
         return False
 
+    def flush(self) -> None:
+        """See `Transport.flush`."""
+        if self._link is not None:
+            self._link.flush()
+
     async def probe(self, timeout_s: float) -> bool:
         """See `Transport.probe`."""
         link, asked = self._link, self.subscriptions.one_granted()
@@ -261,7 +266,7 @@ class MqttTransport:
             settings.host,
             settings.port,
             settings.client_id,
-            self._take,
+            self.subscriptions.dispatch,
             username=settings.username,
             password=settings.password,
             tls=settings.tls,
@@ -269,9 +274,6 @@ class MqttTransport:
             keepalive_s=settings.keepalive_s,
             timeout_s=settings.connect_timeout_s,
         )
-
-    def _take(self, message: aiomqtt.Message) -> None:
-        self.subscriptions.dispatch(incoming_of(message))
 
     def _go_up(self, link: PahoLink) -> asyncio.Future[None]:
         """Let others use the connection; returns what is done once nobody should any more."""

@@ -2,8 +2,8 @@
 
 aiomqtt 2.5 and paho put messages into a queue that drops them when full, wake the event loop through a pipe
 for each write, leave a socket open when TLS or CONNACK fails, and wait on when the broker closes instead of
-answering CONNECT. `PahoLink` is where these are put right, and the only place that reaches below aiomqtt's
-surface.
+answering CONNECT. `PahoLink` is where these are put right; it and `PahoSocket`, which reads and writes for
+paho, are the only places that reach below aiomqtt's surface.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import logging
 import math
 import socket
 import ssl
-from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -26,6 +25,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker.embedded.primitives import MAX_VARINT
+from broker.paho_socket import PahoSocket
+from broker.publish_packet import publish_packet
 from broker.transport import Incoming
 
 _NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -93,7 +94,7 @@ class PahoLink(aiomqtt.Client):
         host: str,
         port: int,
         client_id: str,
-        take: Callable[[aiomqtt.Message], None],
+        take: Callable[[Incoming], None],
         *,
         username: str | None = None,
         password: str | None = None,
@@ -117,7 +118,8 @@ class PahoLink(aiomqtt.Client):
             socket_options=_NODELAY,
             logger=_QUIET,
             queue_type=cast(
-                "type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: DirectQueue(take, maxsize)
+                "type[asyncio.Queue[aiomqtt.Message]]",
+                lambda maxsize: DirectQueue(lambda message: take(incoming_of(message)), maxsize),
             ),
         )
         if tls is not None:
@@ -127,29 +129,31 @@ class PahoLink(aiomqtt.Client):
         self.max_packet_bytes = MAX_VARINT
         self.owes_farewell = False
         self._discarded = False
-        self._unwritten: deque[tuple[paho.MQTTMessageInfo, int]] = deque()
-        self._unwritten_bytes = 0
+        self._socket = PahoSocket(self._client, take, self._guarded)
 
     @property
     def unwritten_bytes(self) -> int:
-        """Payload bytes of `publish_now` that are not handed to the socket yet."""
-        waiting = self._unwritten
-        while waiting and waiting[0][0].is_published():
-            self._unwritten_bytes -= waiting.popleft()[1]
-        return self._unwritten_bytes
+        """Bytes that the kernel has not taken yet."""
+        return self._socket.unwritten_bytes
 
     def fits(self, topic: str, payload: bytes) -> bool:
         """Whether the broker takes a packet of this size; it would close the connection over a larger one."""
         return len(topic) + len(payload) + _HEAD_BYTES <= self.max_packet_bytes
 
     def publish_now(self, topic: str, payload: bytes) -> bool:
-        """Give one QoS 0 message to the socket; False when the connection is gone."""
-        info = self._client.publish(topic, payload)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
+        """Give one QoS 0 message to the socket, in this turn of the loop; False when there is none.
+
+        Raises:
+            TopicError: the topic is no topic name.
+        """
+        if self._socket.closed:
             return False
-        self._unwritten.append((info, len(payload)))
-        self._unwritten_bytes += len(payload)
+        self._socket.send_soon(publish_packet(topic, payload))
         return True
+
+    def flush(self) -> None:
+        """Write at once what `publish_now` was given."""
+        self._guarded(self._socket.flush)
 
     async def subscribe_all(self, filters: dict[str, int], timeout_s: float | None = None) -> dict[str, int]:
         """Subscribe to filters at their QoS with one packet.
@@ -228,6 +232,9 @@ class PahoLink(aiomqtt.Client):
             sock.close()
             raise OSError("given up while connecting")
         super()._on_socket_open(client, userdata, sock)
+        self._loop.call_soon_threadsafe(
+            self._loop.add_reader, sock.fileno(), self._guarded, self._socket.read
+        )
 
     def _on_subscribe(
         self, client: paho.Client, userdata: Any, mid: int, reason_codes: Any, properties: Any = None
@@ -248,12 +255,13 @@ class PahoLink(aiomqtt.Client):
         if _running_loop() is not self._loop:
             super()._on_socket_register_write(client, userdata, sock)
         elif sock.fileno() > -1:
-            self._loop.add_writer(sock.fileno(), self._write, client)
+            self._loop.add_writer(sock.fileno(), self._guarded, client.loop_write)
 
-    def _write(self, client: paho.Client) -> None:
+    def _guarded(self, move: Callable[[], object]) -> None:
+        """Move bytes; whatever breaks there, the connection is not usable any more."""
         try:
-            client.loop_write()
-        except Exception as error:  # noqa: BLE001  whatever broke, the connection is not usable
+            move()
+        except Exception as error:  # noqa: BLE001  it is raised where the connection is waited for
             if not self._disconnected.done():
                 self._disconnected.set_exception(error)
 

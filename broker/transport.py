@@ -79,12 +79,18 @@ class Transport(Protocol):
         """
 
     def publish_soon(self, topic: str, payload: bytes) -> bool:
-        """Publish at QoS 0 without waiting, at the least cost.
+        """Publish at QoS 0 without waiting, at the least cost: written by the end of this turn of the loop.
 
         Returns:
             False when there is no connection, too much is waiting to be written, or the message is larger
             than the broker takes; it is then not sent.
+
+        Raises:
+            TopicError: the topic is no topic name.
         """
+
+    def flush(self) -> None:
+        """Write at once what `publish_soon` left for the end of this turn of the event loop."""
 
     async def probe(self, timeout_s: float) -> bool:
         """Whether the broker answers now; one that does not is taken for lost, and a new connection is tried.

@@ -44,6 +44,7 @@ class Admission:
         max_positions: context length of a session.
         max_queue_s: work waiting past which a session is better off elsewhere.
         max_claims_per_edge: opens of one edge being claimed at once.
+        hidden_size: width of the states.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Admission:
         max_positions: int,
         max_queue_s: float,
         max_claims_per_edge: int,
+        hidden_size: int,
     ) -> None:
         self._keeper = keeper
         self._outbox = outbox
@@ -64,6 +66,7 @@ class Admission:
         self._max_positions = max_positions
         self._max_queue_s = max_queue_s
         self._max_claims_per_edge = max_claims_per_edge
+        self._hidden_size = hidden_size
         self._claims: dict[SessionAddress, tuple[int, asyncio.Task[None]]] = {}
         self.draining = False
 
@@ -113,7 +116,8 @@ class Admission:
             return CLAIMS_RETRY_S
         if address in self._keeper.table:
             return 0.0  # its cache is here: anywhere else it would be more work
-        return max(0.0, self._keeper.runner.queue_s - self._max_queue_s)
+        crowded_s = self._keeper.table.crowded_until_s - self._now_s()
+        return max(0.0, self._keeper.runner.queue_s - self._max_queue_s, crowded_s)
 
     async def stop(self) -> None:
         """Give up what is being claimed."""
@@ -192,6 +196,7 @@ class Admission:
         session = WorkerSession(
             address, message.epoch, message.codec, message.sampling, self._max_positions, now_s
         )
+        session.row_bytes = self._row_bytes
         for evicted in self._keeper.table.put(session, now_s):
             self._keeper.forget(evicted)
         for work in replay(session, stored.records if stored is not None else (), now_s):
@@ -199,6 +204,9 @@ class Admission:
             session.frontier = work.end_position
             self._keeper.runner.wake()
         return session.frontier
+
+    def _row_bytes(self, codec: str) -> int:
+        return codec_named(codec).row_bytes(self._hidden_size)
 
     @staticmethod
     def _now_s() -> float:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from cloud_worker.work import Done, Work
-from shared.errors import AntiphonError, ContextGapError, EngineError, EvictedError, WireError
+from shared.errors import AntiphonError, CodecError, ContextGapError, EngineError, EvictedError, WireError
+from shared.model.draws import Wanted
 from shared.model.loading import CloudModel
-from shared.model.sampling import draw
+from shared.model.sampling import Draw
 from shared.model.stage import Segment, StageCache
+from shared.model.wanted_draws import draw_wanted
 from shared.tensors.codec import codec_named
 from shared.wire.messages import DrawnToken
 from shared.wire.topics import SessionAddress
@@ -35,7 +37,7 @@ class CloudEngine:
     def __init__(self, model: CloudModel, hidden_size: int, vocab_size: int, *, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self._model = model
-        self._hidden_size = hidden_size
+        self.hidden_size = hidden_size
         self._vocab_size = vocab_size
         self._caches: dict[SessionAddress, StageCache] = {}
 
@@ -61,9 +63,11 @@ class CloudEngine:
         good: list[tuple[Work, Tensor]] = []
         done: list[Done] = []
         ends: dict[SessionAddress, int] = {}
+        decoded = self._decoded(batch)
         for work in batch:
             try:
-                rows = self._rows(work, ends.get(work.address, self._frontier(work.address)))
+                self._check(work, ends.get(work.address, self._frontier(work.address)))
+                rows = decoded[id(work)] if id(work) in decoded else self._decode([work])
             except AntiphonError as error:
                 done.append(Done(work, error=error))
             except Exception as error:  # noqa: BLE001  no memory for the rows, say
@@ -77,12 +81,11 @@ class CloudEngine:
         cache = self._caches.get(address)
         return 0 if cache is None else cache.frontier
 
-    def _rows(self, work: Work, frontier: int) -> Tensor:
-        """A work's rows, `(count, hidden)`.
+    def _check(self, work: Work, frontier: int) -> None:
+        """See that a work can be run.
 
         Raises:
-            ContextGapError: the cache ends before them (it was freed, or what came before was refused).
-            CodecError: they are malformed.
+            ContextGapError: the cache ends before its rows (it was freed, or what came before was refused).
             WireError: a token is allowed that the model does not have.
         """
         if work.from_position > frontier:
@@ -91,7 +94,40 @@ class CloudEngine:
         if any(token >= self._vocab_size for ids in work.allowed for token in ids):
             msg = "an allowed token id is outside the model's vocabulary"
             raise WireError(msg)
-        return codec_named(work.codec).decode(work.states, work.count, self._hidden_size)
+
+    def _decoded(self, batch: Sequence[Work]) -> dict[int, Tensor]:
+        """The rows of works by their `id`, those of one codec decoded in one go.
+
+        Works are missing where one of their codec is malformed: by themselves that one alone fails.
+        """
+        rows: dict[int, Tensor] = {}
+        for codec in {work.codec for work in batch}:
+            works = [work for work in batch if work.codec == codec and self._is_whole(work)]
+            try:
+                together = self._decode(works) if works else None
+            except Exception:  # noqa: BLE001, S112  whoever is to blame says so by itself
+                continue
+            if together is not None:
+                parts = torch.split(together, [work.count for work in works])
+                rows.update(zip(map(id, works), parts, strict=True))
+        return rows
+
+    def _is_whole(self, work: Work) -> bool:
+        """Whether its states have the length that they must have: else one would run into the next."""
+        try:
+            return len(work.states) == work.count * codec_named(work.codec).row_bytes(self.hidden_size)
+        except CodecError:
+            return False
+
+    def _decode(self, works: Sequence[Work]) -> Tensor:
+        """The rows of works of one codec, (all their rows, hidden).
+
+        Raises:
+            CodecError: they are malformed.
+        """
+        states = b"".join(work.states for work in works)
+        count = sum(work.count for work in works)
+        return codec_named(works[0].codec).decode(states, count, self.hidden_size)
 
     def _run_apart(self, items: list[tuple[Work, Tensor]], now_s: float) -> list[Done]:
         """Run together; after a failure, session by session."""
@@ -126,7 +162,7 @@ class CloudEngine:
         """Whether a row of ones, in a cache of its own, still goes through."""
         try:
             segment = Segment(self._model.stage.new_cache(), 1)
-            out = self._model.stage.forward(torch.ones(1, self._hidden_size), [segment])
+            out = self._model.stage.forward(torch.ones(1, self.hidden_size), [segment])
             return bool(torch.isfinite(self._model.head.logits(out)).all())
         except Exception:  # noqa: BLE001  whatever it is, the answer is no
             return False
@@ -155,42 +191,43 @@ class CloudEngine:
         segments = []
         for address, group in groupby(works, key=lambda work: work.address):
             run = list(group)
-            cache = self._caches.setdefault(address, self._model.stage.new_cache())
+            cache = self._caches.get(address)
+            if cache is None:
+                cache = self._caches[address] = self._model.stage.new_cache()
             cache.truncate(run[0].from_position)
             segments.append(Segment(cache, sum(work.count for work in run)))
         return segments
 
     def _draw(self, works: Sequence[Work], out: Tensor) -> list[list[DrawnToken]]:
         """The wanted tokens of each work; the LM head runs only on wanted rows."""
-        wanted = [
-            (work, position, work.allowed[index] if index < len(work.allowed) else ())
+        rows, wanted, first_row = [], [], 0
+        for work in works:
+            rows += [first_row + position - work.from_position for position in work.wants]
+            wanted += _wanted(work)
+            first_row += work.count
+        drawn = self._drawn(out, rows, wanted)
+        return [
+            [DrawnToken(position, *token) for position, token in zip(work.wants, drawn, strict=False)]
             for work in works
-            for index, position in enumerate(work.wants)
         ]
-        drawn: dict[int, list[DrawnToken]] = {id(work): [] for work in works}
-        if wanted:
-            offsets, offset = {}, 0
-            for work in works:
-                offsets[id(work)] = offset - work.from_position
-                offset += work.count
-            rows = [offsets[id(work)] + position for work, position, _ in wanted]
-            for (work, position, allowed), row in zip(wanted, self._logits(out, rows), strict=True):
-                token, confidence = draw(row, work.sampling, position + 1, allowed=allowed or None)
-                drawn[id(work)].append(DrawnToken(position, token, confidence))
-        return [drawn[id(work)] for work in works]
 
-    def _logits(self, out: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
-        """The logits `(vocab,)` of some rows, a few at a time: a large vocabulary's are megabytes each.
+    def _drawn(self, out: Tensor, rows: Sequence[int], wanted: Sequence[Wanted]) -> Iterator[Draw]:
+        """A token from each of the rows, a few at a time: a large vocabulary's logits are megabytes each.
 
         Raises:
             FloatingPointError: they are not finite; a draw from them would be a confident lie.
         """
         for start in range(0, len(rows), ROWS_PER_HEAD):
-            logits = self._model.head.logits(out[rows[start : start + ROWS_PER_HEAD]])
-            if not bool(torch.isfinite(logits).all()):
-                msg = "the logits hold NaN or infinity"
-                raise FloatingPointError(msg)
-            yield from logits
+            end = start + ROWS_PER_HEAD
+            yield from draw_wanted(self._model.head, out[rows[start:end]], wanted[start:end])
+
+
+def _wanted(work: Work) -> list[Wanted]:
+    """The tokens that a work wants, in the order of its `wants`."""
+    allowed = [*work.allowed, *[()] * (len(work.wants) - len(work.allowed))]
+    return [
+        Wanted(position + 1, work.sampling, ids) for position, ids in zip(work.wants, allowed, strict=False)
+    ]
 
 
 def is_out_of_memory(error: Exception) -> bool:

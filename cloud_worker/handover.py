@@ -5,8 +5,8 @@
 
 An edge that waits for an answer gets it here; one that is told opens elsewhere at once, or with its next
 ask, and finds the whole log there. Presence alone would do for a worker at rest, but under load one is
-never at rest: each session has to be let go between two of its steps. While a session leaves, its steps
-are passed over: the word that ends the wait for them is a store's write away.
+never at rest, and neither is a session that keeps several steps on their way. So what comes after the drain
+has begun is passed over: the word that ends the wait for it is a batch and a store's write away.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Handover:
         self._leaving: dict[SessionAddress, WorkerSession] = {}
 
     def is_leaving(self, address: SessionAddress) -> bool:
-        """Whether the session is about to be told."""
-        return address in self._leaving
+        """Whether the session is about to be told, so that no step of it is taken any more."""
+        return address in self._leaving or (self._begun and address in self._keeper.table)
 
     def on_settled(self, session: WorkerSession) -> None:
         """Let the session go, if this worker leaves and nothing of it waits."""

@@ -22,10 +22,11 @@ import structlog
 from cloud_worker.keeper import Keeper
 from cloud_worker.outbox import Outbox
 from cloud_worker.session import WorkerSession
+from cloud_worker.table import CROWDED_S
 from cloud_worker.work import Done, Work
 from shared.context.store import LogRecord
 from shared.errors import AntiphonError, ContextGapError, EngineError, EvictedError, PoisonError
-from shared.wire.messages import Resume, Tokens
+from shared.wire.messages import Busy, Resume, Tokens
 from shared.wire.topics import SessionAddress
 
 log = structlog.get_logger(__name__)
@@ -75,11 +76,15 @@ class Results:
             self._on_settled(session)
 
     def on_kv(self, bytes_of: Mapping[SessionAddress, int]) -> Sequence[SessionAddress]:
-        """The caches' sizes after a batch; those that have to go."""
-        evicted = self._keeper.table.over_budget(bytes_of, self._kv_budget_bytes)
+        """The caches' sizes after a batch; those that have to go.
+
+        What the batch said is sent first: the next one's forward would hold it up.
+        """
+        self._outbox.flush()
+        evicted = self._keeper.table.over_budget(bytes_of, self._kv_budget_bytes, self._now_s())
         for session in evicted:
             if session.address in self._keeper.scheduler:
-                self._outbox.refuse(session.address, session.epoch, EvictedError(_SHORT_OF_MEMORY))
+                self._outbox.reply(session.address, Busy(session.epoch, CROWDED_S))
             self._keeper.forget(session.address)
         return self._keeper.strangers(bytes_of)
 
@@ -90,7 +95,8 @@ class Results:
             reply = Tokens(
                 work.epoch, work.number, drawn, done.compute_us, done.queue_us, done.batch_sessions
             )
-            session.last_reply, session.strikes = reply, 0
+            session.remember(reply)
+            session.strikes = 0
             self._outbox.reply(work.address, reply)
         if work.number:
             record = LogRecord(work.from_position, work.count, work.codec, work.states)
@@ -118,8 +124,8 @@ class Results:
         ends = [session.frontier, frontier] if dropped is None else [session.frontier, frontier, dropped]
         session.frontier = min(ends)
         if session.last_number:
-            resume = Resume(session.epoch, session.last_number, session.frontier)
-            self._outbox.reply(session.address, resume)
+            newest = session.last_number
+            self._outbox.reply(session.address, Resume(session.epoch, newest, session.frontier, newest))
 
     def _strike(self, session: WorkerSession, error: Exception) -> None:
         session.strikes += 1
@@ -151,6 +157,3 @@ class Results:
             self._keeper.forget(address)
         log.warning("out_of_memory", session=session.address.session, idle_sessions_evicted=len(idle))
         self._outbox.refuse(session.address, session.epoch, error)
-
-
-_SHORT_OF_MEMORY = "the worker is short of memory: open the session again"

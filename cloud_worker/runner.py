@@ -1,19 +1,23 @@
 """The worker's heartbeat: next batch, packed forward on the engine thread, results; again.
 
-While a forward runs, new steps gather in the scheduler: they are the next batch. Nothing waits for a
-timer, so a lone step never pays for batching.
+While a forward runs, new steps gather in the scheduler: they are the next batch. A lone session never waits;
+where several step together, the first waits a moment for the others (`Gathering`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import structlog
 
+from cloud_worker.chunk import ChunkSize
 from cloud_worker.engine import CloudEngine
+from cloud_worker.gathering import Gathering
+from cloud_worker.joiner import Joiner
 from cloud_worker.pace import Pace
 from cloud_worker.scheduler import Scheduler
 from cloud_worker.work import Done, Work
@@ -44,6 +48,9 @@ class Runner:
         self._woken = asyncio.Event()
         self._to_free: list[SessionAddress] = []
         self.pace = Pace(scheduler.batch_tokens)
+        self._chunk = ChunkSize()
+        self._gathering = Gathering()
+        self._joiner = Joiner()
         self._running: frozenset[SessionAddress] = frozenset()
         self._batch_over = asyncio.Event()
         self.batches = 0
@@ -79,17 +86,33 @@ class Runner:
         while True:
             await self._woken.wait()
             self._woken.clear()
+            await self._gather()
             while batch := await self._next_batch():
                 self._tell(await self._run_batch(batch), on_done)
                 self._to_free += on_kv(self._engine.kv_bytes())
                 self._batch_over.set()
+                await self._gather()
+
+    async def _gather(self) -> None:
+        """Wait a moment for sessions that are about to step again, where that pays."""
+        loop, before = asyncio.get_running_loop(), self._scheduler.sessions
+        wait_s = self._gathering.wait_s(before, self._chunk.decode_s)
+        if not wait_s:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(loop.time() + wait_s):
+                while self._scheduler.sessions < self._gathering.expected:
+                    self._woken.clear()
+                    await self._woken.wait()
+        self._gathering.waited(self._scheduler.sessions - before)
 
     async def _next_batch(self) -> list[Work]:
         """The next works, when nothing is left to be freed: a session that came back starts afresh."""
         while self._to_free:
             freed, self._to_free = self._to_free, []
+            self._joiner.forget(freed)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.drop, freed)
-        return self._scheduler.next_batch()
+        return self._scheduler.next_batch(self._chunk.rows)
 
     async def batch_over(self) -> None:
         """Wait until the next batch is over and its results are told."""
@@ -101,7 +124,7 @@ class Runner:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _run_batch(self, batch: list[Work]) -> list[Done]:
-        rows = sum(work.count for work in batch)
+        rows, chunk_rows = sum(work.count for work in batch), self._scheduler.prefill_rows
         self._running = frozenset(work.address for work in batch)
         loop = asyncio.get_running_loop()
         started_s = loop.time()
@@ -113,17 +136,21 @@ class Runner:
             broken = EngineError(f"the worker's engine failed ({type(error).__name__}): open elsewhere")
             done = [Done(work, error=broken) for work in batch]
         finally:
+            self._gathering.ran(self._running)
             self._running = frozenset()
-        self.pace.observe(rows, loop.time() - started_s)
+        seconds = loop.time() - started_s
+        self.pace.observe(rows, seconds)
+        self._chunk.observe(rows - chunk_rows, chunk_rows, seconds)
         self.batches += 1
         self.rows += rows
         return done
 
-    @staticmethod
-    def _tell(done: Sequence[Done], on_done: OnDone) -> None:
+    def _tell(self, done: Sequence[Done], on_done: OnDone) -> None:
         for item in done:
             try:
-                on_done(item)
+                whole = self._joiner.join(item)
+                if whole is not None:
+                    on_done(whole)
             except Exception:
                 # One session's result must not stop the heartbeat of all others.
                 log.exception("result_failed", session=item.work.address.session)

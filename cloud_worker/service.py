@@ -17,7 +17,9 @@ from shared.config import Settings, WorkerSection
 from shared.context.memory import MemoryContextStore
 from shared.context.store import ContextStore
 from shared.model.bundle import Bundle
+from shared.model.device import worker_device
 from shared.model.loading import load_cloud
+from shared.model.warm_up import warm_up
 from shared.wire import topics
 
 log = structlog.get_logger(__name__)
@@ -35,7 +37,7 @@ async def worker_service(settings: Settings) -> AsyncIterator[CloudWorker]:
     """
     section = settings.worker
     bundle = Bundle.open(bundle_path(settings.general.bundle))
-    engine = await asyncio.to_thread(_load, bundle, section.threads)
+    engine = await asyncio.to_thread(_load, bundle, section)
     status_topic = topics.worker_status_topic(settings.general.tenant, section.id)
     presence = Presence(status_topic, bundle.name, bundle.digest)
     # A broker has one client of an id, over all tenants.
@@ -60,9 +62,13 @@ async def worker_service(settings: Settings) -> AsyncIterator[CloudWorker]:
         yield worker
 
 
-def _load(bundle: Bundle, threads: int) -> CloudEngine:
+def _load(bundle: Bundle, section: WorkerSection) -> CloudEngine:
     """The slow part: weights into memory."""
-    return CloudEngine(load_cloud(bundle), bundle.hidden_size, bundle.vocab_size, threads=threads)
+    device, precision = worker_device(section.device, section.weights)
+    model = load_cloud(bundle, precision.dtype, str(device), precision.linear)
+    engine = CloudEngine(model, bundle.hidden_size, bundle.vocab_size, threads=section.threads)
+    warm_up([model.stage], [model.head])
+    return engine
 
 
 def _store(section: WorkerSection) -> ContextStore:

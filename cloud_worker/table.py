@@ -9,6 +9,9 @@ from cloud_worker.session import WorkerSession
 from shared.errors import BusyError, QuotaError
 from shared.wire.topics import SessionAddress
 
+# About the time of a short answer: after it somebody's cache may be free.
+CROWDED_S = 0.1
+
 
 class SessionTable:
     """Sessions by address.
@@ -18,6 +21,9 @@ class SessionTable:
         max_sessions_per_edge: the same for each edge, which makes room among its own.
         ttl_s: a session without a sign of life for that long is an orphan.
         idle_s: a session this long silent may be evicted; it comes back by catch-up.
+
+    Attributes:
+        crowded_until_s: until then a session more would only displace one that is at work.
     """
 
     def __init__(
@@ -32,6 +38,7 @@ class SessionTable:
         self._max_sessions_per_edge = max_sessions_per_edge
         self._ttl_s = ttl_s
         self._idle_s = idle_s
+        self.crowded_until_s = 0.0
         self._sessions: OrderedDict[SessionAddress, WorkerSession] = OrderedDict()
 
     def __len__(self) -> int:
@@ -117,14 +124,27 @@ class SessionTable:
     def _sessions_of(self, edge: str) -> int:
         return sum(address.edge == edge for address in self._sessions)
 
-    def over_budget(self, bytes_of: Mapping[SessionAddress, int], budget_bytes: int) -> list[WorkerSession]:
-        """Take out least recently used sessions until the caches fit; the most recent one always stays."""
+    def over_budget(
+        self, bytes_of: Mapping[SessionAddress, int], budget_bytes: int, now_s: float
+    ) -> list[WorkerSession]:
+        """Take out sessions until the caches fit.
+
+        Idle ones go first, the longest silent before the others. Then those go that were seated last: the
+        ones before them come to the end of their answers and make room, where taking turns would have
+        everybody rebuild everything. The one that was seated first always stays.
+        """
         excess = sum(bytes_of.values()) - budget_bytes
+        holders = [session for session in self._sessions.values() if bytes_of.get(session.address, 0)]
+        first = min(holders, key=lambda session: session.seated_s, default=None)
+        idle = [session for session in holders if self._is_idle(session, now_s)]
+        rest = sorted(holders, key=lambda session: session.seated_s, reverse=True)
         gone: list[WorkerSession] = []
-        for address in list(self._sessions)[:-1]:
+        for session in (*idle, *rest):
             if excess <= 0:
                 break
-            if bytes_of.get(address, 0):
-                excess -= bytes_of[address]
-                gone.append(self._sessions.pop(address))
+            if session is not first and session.address in self._sessions:
+                excess -= bytes_of[session.address]
+                gone.append(self._sessions.pop(session.address))
+        if any(not self._is_idle(session, now_s) for session in gone):
+            self.crowded_until_s = now_s + CROWDED_S
         return gone

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from broker.group_reader import GroupReader
 from broker.transport import Incoming, Transport
 from cloud_worker.admission import Admission
 from cloud_worker.engine import CloudEngine
@@ -132,10 +133,12 @@ class CloudWorker:
             max_positions=self._limits.max_positions,
             max_queue_s=self._limits.max_queue_s,
             max_claims_per_edge=self._limits.max_sessions_per_edge,
+            hidden_size=engine.hidden_size,
         )
         self._background: list[asyncio.Task[None]] = []
         self._open_filter = topics.open_filter(tenant, topics.pool_of(model, digest), pool)
         self._steps_filter = topics.steps_filter(tenant, worker)
+        self._step_group_filter = topics.step_group_filter(tenant, worker)
 
     async def start(self) -> None:
         """Take sessions."""
@@ -145,6 +148,7 @@ class CloudWorker:
         self._background = [loop.create_task(heartbeat), loop.create_task(self._sweep())]
         # Steps first: whoever is told of this worker must find it listening.
         self._transport.subscribe(self._steps_filter, self._on_step)
+        self._transport.subscribe(self._step_group_filter, GroupReader(self._on_step))
         self._transport.subscribe(self._open_filter, self._on_open, qos=1)
 
     async def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
@@ -226,8 +230,8 @@ class CloudWorker:
             case Repeat(reply):
                 if reply is not None:
                     self._outbox.reply(address, reply)
-            case Gap(frontier):
-                self._outbox.reply(address, Resume(step.epoch, step.number, frontier))
+            case Gap(frontier, taken):
+                self._outbox.reply(address, Resume(step.epoch, step.number, frontier, taken))
             case Unknown():
                 self._refuse_unknown(address, step)
             case Broken(error):

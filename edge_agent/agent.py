@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 
+from edge_agent.agreement import Agreement
 from edge_agent.cloud_session import CloudSession, Patience
-from edge_agent.decode import CLOUD_RUNG, DecodedToken, DecodeLoop
+from edge_agent.codec_choice import AUTO, choose_codec
+from edge_agent.decode import CLOUD_RUNG, DecodedToken, DecodeLoop, use_of
+from edge_agent.eager import AskingShare, UploadTime
 from edge_agent.engine import EdgeEngine, EngineSession
 from edge_agent.exits import ExitPolicy
-from edge_agent.generation import GenerationStats, generate
+from edge_agent.generation import Generation, GenerationStats, Pace
 from edge_agent.link import CloudLink, LinkedSession
+from edge_agent.lookahead import DraftTime, Lookahead
 from edge_agent.request import Answer, AnswerToken, CloudUse, Mode, Request, Timings
 from edge_agent.task import Task
 from edge_agent.text_stream import TextStream
 from shared.errors import PromptError
 from shared.log import context
 from shared.model.calibration import Calibration, level_for
+from shared.tensors.compression import rows_codec
 from shared.wire.ids import new_id
 
 log = structlog.get_logger(__name__)
@@ -43,14 +49,22 @@ class AgentSettings:
 
     Attributes:
         policy: the exits' thresholds.
+        codec: how states travel to the cloud; `auto` chooses for each session.
         mode: with or without the cloud.
+        lookahead: tokens drafted at most while the cloud is asked; 0: none.
+        upload: when states go up, see `AskingShare`.
+        latency_budget_s: how long an answer may wait for the cloud; 0: as long as `patience`.
         max_new_tokens: bound of an answer.
         patience: how long the cloud is waited for.
         calibration: what a request may ask for by quality; None: nothing.
     """
 
     policy: ExitPolicy
+    codec: str = "fp16"
     mode: Mode = "collaborative"
+    lookahead: int = 16
+    upload: UploadTime = "auto"
+    latency_budget_s: float = 0.0
     max_new_tokens: int = 256
     patience: Patience = field(default_factory=Patience)
     calibration: Calibration | None = None
@@ -80,6 +94,9 @@ class EdgeAgent:
         self._model = model
         self._settings = settings
         self._link = link
+        self._agreement = Agreement()
+        self._draft_time = DraftTime()
+        self._asking = AskingShare(settings.upload)
 
     async def answer(self, request: Request, on_token: OnToken | None = None) -> Answer:
         """Answer one request.
@@ -93,16 +110,19 @@ class EdgeAgent:
         """
         ids = self._encode(request)
         loop = self._decode_loop(request, len(ids))
-        session = self._engine.open(ids, request.sampling)
-        cloud = self._open_cloud(request, session) if loop.use_cloud else None
+        codec = self._codec(request)
+        session = self._engine.open(ids, request.sampling, loop.policy.thresholds, rows_codec(codec))
+        cloud = None if loop.use_cloud == "never" else self._open_cloud(request, session, codec)
         stream = _TokenStream(TextStream(self._task.decode), cloud, on_token)
         with context(session=None if cloud is None else cloud.address.session):
+            making = Generation(loop, self._engine, session, cloud, stream.add, self._pace(request, loop))
             try:
-                reason, stats = await generate(loop, self._engine, session, cloud, stream.add)
+                reason = await making.run()
             finally:
                 if cloud is not None:
+                    self._asking.observe(cloud.core.requests > 0)
                     cloud.close()
-            return self._finish(request, loop, reason, stats, session, cloud, stream)
+            return self._finish(request, loop, reason, making.stats, session, cloud, stream)
 
     async def wait_for_link(self, timeout_s: float) -> bool:
         """Wait for the broker connection; whether there is one."""
@@ -127,9 +147,24 @@ class EdgeAgent:
             self._policy(request),
             max_new_tokens=min(wanted, self._model.max_positions - prompt_tokens),
             stop_tokens=self._model.stop_tokens,
-            use_cloud=mode == "collaborative",
+            use_cloud=use_of(mode),
             constraint=self._task.constraint(request.prompt),
+            lookahead=self._lookahead(request),
         )
+
+    def _lookahead(self, request: Request) -> Lookahead:
+        if self._link is None:
+            return Lookahead()
+        limit = self._settings.lookahead if request.lookahead is None else request.lookahead
+        return Lookahead(limit, self._link.reply_time, self._agreement, self._draft_time)
+
+    def _pace(self, request: Request, loop: DecodeLoop) -> Pace:
+        if self._link is None:
+            return Pace()
+        budget_s = request.latency_budget_ms / 1e3 or self._settings.latency_budget_s
+        until_s = self._link.now_s() + budget_s if budget_s else math.inf
+        eager = self._asking.is_eager(certain=loop.use_cloud == "always")
+        return Pace(eager, until_s, self._link.reply_time)
 
     def _policy(self, request: Request) -> ExitPolicy:
         policy = self._settings.policy
@@ -142,18 +177,27 @@ class EdgeAgent:
             return ExitPolicy.of([request.threshold], len(policy.thresholds))
         return policy
 
-    def _open_cloud(self, request: Request, session: EngineSession) -> LinkedSession | None:
+    def _codec(self, request: Request) -> str:
+        """How the session's states will travel."""
+        if self._settings.codec != AUTO:
+            return self._settings.codec
+        calibration = self._settings.calibration
+        rate = None if self._link is None else self._link.uplink.bytes_per_s
+        return choose_codec(calibration.codecs if calibration else (), rate, request.quality)
+
+    def _open_cloud(self, request: Request, session: EngineSession, codec: str) -> LinkedSession | None:
         """A place on the link; a worker is looked for while the edge reads the prompt."""
         if self._link is None:
             return None
         core = CloudSession(
             self._model.digest,
             self._model.vocab_size,
-            self._engine.codec.name,
+            codec,
             request.sampling,
             session.states,
             self._settings.patience,
             self._link.reply_time,
+            self._link.uplink,
         )
         cloud = self._link.session(new_id("s-"), core)
         cloud.open()
@@ -181,7 +225,7 @@ class EdgeAgent:
             degraded=any(token.degraded for token in decoded),
             finish_reason=reason,
             timings=_timings(stats, session),
-            cloud=_cloud_use(stats, cloud),
+            cloud=_cloud_use(stats, loop.discarded, cloud),
             output=output,
             note="; ".join(stats.reasons),
         )
@@ -235,8 +279,10 @@ def _timings(stats: GenerationStats, session: EngineSession) -> Timings:
     )
 
 
-def _cloud_use(stats: GenerationStats, cloud: LinkedSession | None) -> CloudUse:
+def _cloud_use(stats: GenerationStats, discarded: int, cloud: LinkedSession | None) -> CloudUse:
     if cloud is None:
         return CloudUse()
     core = cloud.core
-    return CloudUse(core.requests, stats.cloud_answers, core.rows_sent, cloud.uplink_bytes, core.worker)
+    return CloudUse(
+        core.requests, stats.cloud_answers, discarded, core.rows_sent, cloud.uplink_bytes, core.worker
+    )

@@ -2,51 +2,60 @@
 
 Theory. The edge leads: it counts the epoch up each time it opens the session, so whichever worker
 holds the newest epoch is the session's worker, and every word of an older epoch is dropped. The edge
-also owns the truth (`StateLog`): it believes that the worker holds the states below `_sent`, and any
-`Opened` or `Resume` corrects that belief, so a lost, doubled or late message costs time, never text.
+also owns the truth (`StateLog`): it believes that the worker holds the states below a frontier
+(`Upload`), and any `Opened` or `Resume` corrects that belief, so a lost, doubled or late message costs
+time, never text. Any number of tokens may be wanted at once; a rewind takes back what is no longer.
 
     phase     event                          next      actions
     -------   ----------------------------   -------   ---------------------------------------
     CLOSED    open, ask                      OPENING   SendOpen(epoch + 1)
-    OPENING   Opened                         OPEN      SendStep… for the pending ask, if there is one
+    OPENING   Opened                         OPEN      SendStep… for what is wanted, if anything is
     OPENING   deadline, Busy, Refused*       OPENING   SendOpen(epoch + 1) while attempts last
     OPEN      ask                            ASKING    SendStep… from the believed frontier
-    ASKING    Tokens of the last step        OPEN      Answered
+    ASKING    ask                            ASKING    SendStep… behind those that are waited for
+    ASKING    Tokens of a step waited for    ASKING    Answered… (OPEN when nothing is wanted any more)
     ASKING    Resume                         ASKING    SendStep… from the worker's frontier
-    ASKING    resend is due                  ASKING    SendStep: the one that wants the token, again
+    ASKING    resend is due                  ASKING    SendStep: the one that is late, again
     ASKING    deadline, worker gone, Refused* OPENING  SendOpen(epoch + 1) while attempts last
     ASKING    worker lost, for the 2nd time  REFUSED   Failed
+    ASKING    rewind                         ASKING    – (OPEN when nothing is wanted any more)
+    OPEN, ASKING  push                       same      SendStep… that want nothing
     OPEN      worker gone, Refused*          CLOSED    –
-    any       attempts or time used up       CLOSED    Failed, if an ask is pending
-    any       link lost                      CLOSED    Failed, if an ask is pending
-    any       Refused, not retryable         REFUSED   Failed, if an ask is pending
+    any       attempts or time used up       CLOSED    Failed, if anything is wanted
+    any       link lost                      CLOSED    Failed, if anything is wanted
+    any       Refused, not retryable         REFUSED   Failed, if anything is wanted
     ASKING    Busy                           OPENING   – (SendOpen when it is time to try again)
     REFUSED   ask                            REFUSED   Failed
     REFUSED   message                        REFUSED   –
     any       message of another epoch       same      –
                                                        (* retryable)
 
-Three clocks run in an ask. A step or reply that was lost is sent for again after `resend_after_s`, in
-the same epoch, so the worker answers from what it has. A worker that stays silent for
-`step_deadline_s` is left. And `deadline_s` after the question the edge says its own guess, whatever is
-still on its way.
+Three clocks run. A step or reply that was lost is sent for again in the same epoch, so the worker
+answers from what it has; a worker that stays silent is left (`InFlight`). And `deadline_s` after a
+question the edge says its own guess, whatever is still on its way: of that token and of all that were
+wanted behind it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
 from edge_agent.decode import Guess
+from edge_agent.in_flight import ROWS_PER_DEADLINE, InFlight
 from edge_agent.reply_time import ReplyTime
 from edge_agent.states import StateLog
+from edge_agent.uplink import Uplink
+from edge_agent.upload import Upload
+from edge_agent.want import Want
+from shared.tensors.compression import rows_codec
 from shared.wire.messages import (
-    MAX_ALLOWED,
     Busy,
     Close,
+    DrawnToken,
     Open,
     Opened,
     Refused,
@@ -57,16 +66,10 @@ from shared.wire.messages import (
     Tokens,
 )
 
-# A chunk of prefill holds up everybody's tokens behind it: 64 KB cost 0.5 ms, 8 MB cost 16–42 ms.
-CHUNK_BYTES = 64 * 1024
 # A worker that keeps answering Resume to what it asked for, and gets no further, is broken: go elsewhere.
 MAX_RESUMES = 4
 # A step over which so many workers died may be what kills them: no third one gets it.
 MAX_DEATHS = 2
-# Steps of at most so many rows take about as long as one of a single row: their times are comparable.
-FEW_ROWS = 16
-# Rows that may take as long as one step: a deadline grows with the catch-up it waits for.
-ROWS_PER_DEADLINE = 256
 
 
 class Phase(Enum):
@@ -93,15 +96,16 @@ class SendStep(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The pending ask is answered."""
+    """The token after `position` is known."""
 
+    position: int
     guess: Guess
     compute_us: int
     queue_us: int
 
 
 class Failed(NamedTuple):
-    """The pending ask gets no answer; the edge goes on alone."""
+    """What is wanted stays unanswered; the edge goes on alone."""
 
     reason: str
 
@@ -126,91 +130,113 @@ class Patience:
     deadline_s: float = 3.0
 
 
-@dataclass(slots=True)
 class CloudSession:
     """The edge's end of one session.
 
-    Attributes:
+    Args:
         digest: the edge's bundle.
         vocab_size: a token outside it is no token.
-        codec: name of the codec that `states` are in.
+        codec: how the states travel; `states` are in its `rows_codec`.
+        sampling: how the cloud draws.
         states: the session's encoded hidden states.
+        patience: how long to wait for what.
         reply_time: how long replies take on this link; all its sessions share one.
+        uplink: how fast states travel on it, likewise.
+
+    Attributes:
         phase: see the table above.
         deadline_s: when `on_deadline` is due, on the caller's clock; None while nothing is awaited.
         worker: who serves the session.
         refusal: why the session was refused for good.
-        requests: asks made. rows_sent: positions uploaded, repeats counted.
+        requests: tokens asked for.
     """
 
-    digest: str
-    vocab_size: int
-    codec: str
-    sampling: Sampling
-    states: StateLog
-    patience: Patience = field(default_factory=Patience)
-    reply_time: ReplyTime = field(default_factory=ReplyTime)
-    phase: Phase = Phase.CLOSED
-    deadline_s: float | None = None
-    worker: str = ""
-    refusal: str = ""
-    requests: int = 0
-    rows_sent: int = 0
-    epoch: int = 0
-    _number: int = 0
-    _first_number: int = 0  # of the newest batch of steps; a word about an older step is out of date
-    _sent: int = 0
-    _wanted: int | None = None
-    _allowed: list[int] = field(default_factory=list)
-    _attempts_left: int = 0
-    _busy_until_s: float = 0.0  # until then a busy pool costs no attempt
-    _resumes: int = 0  # one after another without progress
-    _resumed_at: int = -1  # as far as this epoch's worker was
-    _deaths: int = 0  # workers lost over the pending ask
-    _give_up_s: float = math.inf
-    _asked_s: float = 0.0  # when the wanted step went up
-    _leave_s: float = 0.0  # when a silent worker is left
-    _few_rows: bool = False
-    _last_step: SendStep | None = None  # the one that wants the token; None once it was sent again
+    def __init__(
+        self,
+        digest: str,
+        vocab_size: int,
+        codec: str,
+        sampling: Sampling,
+        states: StateLog,
+        patience: Patience | None = None,
+        reply_time: ReplyTime | None = None,
+        uplink: Uplink | None = None,
+    ) -> None:
+        self.patience = patience or Patience()
+        self.states = states
+        self.phase = Phase.CLOSED
+        self.deadline_s: float | None = None
+        self.worker = ""
+        self.refusal = ""
+        self.requests = 0
+        self.epoch = 0
+        self._digest = digest
+        self._vocab_size = vocab_size
+        self._codec = codec
+        self._sampling = sampling
+        self._upload = Upload(states, codec)
+        self._in_flight = InFlight(reply_time or ReplyTime(), uplink or Uplink())
+        self._wants: dict[int, _Wanted] = {}  # by position, ascending
+        self._open_due_s = math.inf  # in phase OPENING
+        self._attempts_left = 0
+        self._busy_until_s = 0.0  # until then a busy pool costs no attempt
+        self._resumes = 0  # one after another without progress
+        self._resumed_at = -1  # as far as this epoch's worker was
+        self._deaths = 0  # workers lost since the last answer
+
+    @property
+    def rows_sent(self) -> int:
+        """Positions uploaded, repeats counted."""
+        return self._upload.rows_sent
 
     def open(self, now_s: float) -> list[Action]:
         """Look for a worker before one is needed."""
         if self.phase is not Phase.CLOSED:
             return []
         self._take_heart(now_s)
-        return self._reopen(now_s, "no worker took the session")
+        return self._done(self._reopen(now_s, "no worker took the session"))
 
-    def ask(self, position: int, now_s: float, allowed: Sequence[int] | None = None) -> list[Action]:
-        """Ask for the token after `position`, whose states are in the log.
+    def ask(self, wants: Sequence[Want], now_s: float, until_s: float = math.inf) -> list[Action]:
+        """Ask for tokens whose states are in the log.
 
         Args:
-            position: of the row whose successor is wanted.
+            wants: ascending, behind all that is wanted already.
             now_s: the caller's clock.
-            allowed: ids it may be; None: any. More than a step can carry are not sent, and the reply may
-                then be none of them.
+            until_s: when an answer is of no use any more, if that is before the patience's end.
         """
-        self.requests += 1
-        self._allowed = [] if allowed is None or len(allowed) > MAX_ALLOWED else list(allowed)
+        self.requests += len(wants)
         if self.phase is Phase.REFUSED:
             return [Failed(self.refusal)]
-        self._wanted = position
-        self._take_heart(now_s)
-        self._deaths = 0
-        self._give_up_s = now_s + self.patience.deadline_s + self._allowance_s(position)
-        match self.phase:
-            case Phase.OPEN:
-                self._attempts_left -= 1
-                return self._send_steps(now_s)
-            case Phase.CLOSED:
-                return self._reopen(now_s, "no worker took the session")
-            case _:  # OPENING: sent once a worker is there
-                self._wait(self._give_up_s if self.deadline_s is None else self.deadline_s)
-                return []
+        if not self._wants:
+            self._take_heart(now_s)
+            self._deaths = 0
+        for want in wants:
+            give_up_s = now_s + self.patience.deadline_s + self._allowance_s(want.position)
+            self._wants[want.position] = _Wanted(want, min(give_up_s, until_s))
+        return self._done(self._asked(wants, now_s))
+
+    def push(self, now_s: float) -> list[Action]:
+        """Send states that nothing is wanted of yet, so that a later ask finds them there."""
+        if self.phase not in {Phase.OPEN, Phase.ASKING}:
+            return []
+        return self._done(self._send([], self.states.frontier, now_s))
+
+    def rewind(self, position: int) -> None:
+        """The states from `position` on have changed: nothing is wanted there, and they are sent anew."""
+        self._upload.rewind(position)
+        self._in_flight.rewind(position)
+        self._wants = {each: wanted for each, wanted in self._wants.items() if each < position}
+        if self.phase is Phase.ASKING and not self._wants:
+            self.phase = Phase.OPEN
+        self._done([])
 
     def on_message(self, message: ToEdge, now_s: float) -> list[Action]:
         """A word from a worker; words of other epochs are dropped."""
         if message.epoch != self.epoch or self.phase is Phase.REFUSED:
             return []
+        return self._done(self._heard(message, now_s))
+
+    def _heard(self, message: ToEdge, now_s: float) -> list[Action]:
         match message:
             case Opened():
                 return self._on_opened(message, now_s)
@@ -219,9 +245,7 @@ class CloudSession:
             case Resume():
                 return self._on_resume(message, now_s)
             case Refused(retryable=False):
-                self.phase = Phase.REFUSED
-                self.refusal = message.message
-                return self._fail(message.message)
+                return self._refuse(message.message)
             case Refused():
                 return self._lost_worker(now_s, message.message)
             case Busy():
@@ -231,13 +255,19 @@ class CloudSession:
         """Time is up, if it is: `deadline_s` may have moved since the caller's timer was set."""
         if self.deadline_s is None or now_s < self.deadline_s:
             return []
-        if self._wanted is not None and now_s >= self._give_up_s:
+        return self._done(self._overdue(now_s))
+
+    def _overdue(self, now_s: float) -> list[Action]:
+        if now_s >= self._give_up_s:
             self.phase = Phase.CLOSED
             return self._fail(f"the cloud did not answer within {self.patience.deadline_s:g} s")
-        if self.phase is Phase.ASKING and self._last_step is not None and now_s < self._leave_s:
-            return self._resend()
-        why = "no worker took the session" if self.phase is Phase.OPENING else f"worker {self.worker} is late"
-        return self._reopen(now_s, f"{why} in time")
+        if self.phase is Phase.OPENING:
+            return self._reopen(now_s, "no worker took the session in time")
+        again = self._in_flight.again(now_s)
+        if again is None:
+            return self._reopen(now_s, f"worker {self.worker} is late in time")
+        self._upload.rows_sent += sum(step.count for step in again)
+        return [SendStep(self.worker, step) for step in again]
 
     def on_worker_gone(self, worker: str, now_s: float, *, lost: bool = False) -> list[Action]:
         """The broker says that a worker has left, or died (`lost`)."""
@@ -246,56 +276,95 @@ class CloudSession:
         if lost and self.phase is Phase.ASKING:
             self._deaths += 1
             if self._deaths >= MAX_DEATHS:
-                self.phase = Phase.REFUSED
-                self.refusal = f"{self._deaths} workers died over this session's step: no other one gets it"
-                return self._fail(self.refusal)
-        return self._lost_worker(now_s, f"worker {worker} is gone")
+                words = f"{self._deaths} workers died over this session's step: no other one gets it"
+                return self._done(self._refuse(words))
+        return self._done(self._lost_worker(now_s, f"worker {worker} is gone"))
 
     def on_link_lost(self, reason: str) -> list[Action]:
         """The broker can't be reached: nothing is awaited any more."""
         if self.phase is Phase.REFUSED:
             return []
         self.phase = Phase.CLOSED
-        return self._fail(reason)
+        return self._done(self._fail(reason))
 
     def close(self) -> Close | None:
         """The word to the worker that the session is over, if it has a worker."""
-        open_phases = {Phase.OPEN, Phase.ASKING}
-        farewell = Close(self.epoch) if self.phase in open_phases else None
-        self.phase, self.deadline_s, self._wanted = Phase.CLOSED, None, None
+        farewell = Close(self.epoch) if self.phase in {Phase.OPEN, Phase.ASKING} else None
+        self.phase = Phase.CLOSED
+        self._fail("")
+        self._done([])
         return farewell
+
+    @property
+    def _give_up_s(self) -> float:
+        """When the oldest question has waited for long enough."""
+        return min((wanted.give_up_s for wanted in self._wants.values()), default=math.inf)
+
+    def _done(self, actions: list[Action]) -> list[Action]:
+        """Set the deadline for what is awaited now."""
+        match self.phase:
+            case Phase.OPENING:
+                self.deadline_s = min(self._open_due_s, self._give_up_s)
+            case Phase.ASKING:
+                due_s = self._in_flight.due_s
+                self.deadline_s = self._give_up_s if due_s is None else min(due_s, self._give_up_s)
+            case _:
+                self.deadline_s = None
+        return actions
+
+    def _asked(self, wants: Sequence[Want], now_s: float) -> list[Action]:
+        match self.phase:
+            case Phase.OPEN:
+                self._attempts_left -= 1
+                return self._send(wants, wants[-1].position + 1, now_s)
+            case Phase.ASKING:
+                return self._send(wants, wants[-1].position + 1, now_s)
+            case Phase.CLOSED:
+                return self._reopen(now_s, "no worker took the session")
+            case _:  # OPENING: sent once a worker is there
+                return []
 
     def _on_opened(self, message: Opened, now_s: float) -> list[Action]:
         if self.phase is not Phase.OPENING:
             return []  # a duplicate
         self.phase = Phase.OPEN
-        self.deadline_s = None
         self.worker = message.worker
-        self._sent = min(message.frontier, self.states.frontier)
-        return [] if self._wanted is None else self._send_steps(now_s)
+        self._upload.open_at(message.frontier)
+        return self._send_all(now_s)
 
     def _on_tokens(self, message: Tokens, now_s: float) -> list[Action]:
-        if self.phase is not Phase.ASKING or message.number != self._number:
-            return []  # a duplicate
-        if any(drawn.token >= self.vocab_size for drawn in message.tokens):
+        if self.phase is not Phase.ASKING:
+            return []
+        if any(drawn.token >= self._vocab_size for drawn in message.tokens):
             return self._lost_worker(now_s, f"worker {self.worker} sent a token that the model does not have")
-        for drawn in message.tokens:
-            if drawn.position == self._wanted:
-                self._observe(now_s)
-                self.phase, self.deadline_s, self._wanted = Phase.OPEN, None, None
-                guess = Guess(drawn.token, drawn.confidence)
-                return [Answered(guess, message.compute_us, message.queue_us)]
-        return []
+        answers = [
+            self._answered(drawn, message, now_s)
+            for drawn in message.tokens
+            if self._in_flight.is_unanswered(message.number, drawn.position)
+        ]
+        if answers:
+            self._take_heart(now_s)
+            self._deaths = 0
+        if not self._wants:
+            self.phase = Phase.OPEN
+        return answers
+
+    def _answered(self, drawn: DrawnToken, message: Tokens, now_s: float) -> Action:
+        worker_s = (message.queue_us + message.compute_us) / 1e6
+        self._in_flight.settle(message.number, drawn.position, now_s, worker_s)
+        del self._wants[drawn.position]
+        guess = Guess(drawn.token, drawn.confidence)
+        return Answered(drawn.position, guess, message.compute_us, message.queue_us)
 
     def _on_resume(self, message: Resume, now_s: float) -> list[Action]:
-        if self.phase is not Phase.ASKING or message.number < self._first_number:
+        if self.phase not in {Phase.OPEN, Phase.ASKING} or not self._upload.is_current(message.number):
             return []  # a gap that is being filled: every chunk behind it names it again
         self._resumes = 1 if message.frontier > self._resumed_at else self._resumes + 1
         self._resumed_at = max(self._resumed_at, message.frontier)
         if self._resumes > MAX_RESUMES:
             return self._lost_worker(now_s, f"worker {self.worker} keeps losing the session")
-        self._sent = message.frontier
-        return self._send_steps(now_s)
+        self._upload.resume_at(message.frontier, message.taken)
+        return self._send_all(now_s)
 
     def _on_busy(self, message: Busy, now_s: float) -> list[Action]:
         if self.phase not in {Phase.OPENING, Phase.ASKING}:
@@ -303,11 +372,11 @@ class CloudSession:
         self.phase = Phase.OPENING  # of a step: look for a worker when it is time, like after an open
         if now_s < self._busy_until_s:
             self._attempts_left += 1
-        self._wait(now_s + min(message.retry_after_s, self.patience.open_deadline_s))
+        self._open_due_s = now_s + min(message.retry_after_s, self.patience.open_deadline_s)
         return []
 
     def _take_heart(self, now_s: float) -> None:
-        """A new ask has all its attempts."""
+        """All attempts are there again: nothing was asked, or an answer came."""
         self._attempts_left = self.patience.attempts
         self._busy_until_s = now_s + self.patience.open_deadline_s
         self._resumes, self._resumed_at = 0, -1
@@ -315,75 +384,61 @@ class CloudSession:
     def _lost_worker(self, now_s: float, reason: str) -> list[Action]:
         if self.phase in {Phase.ASKING, Phase.OPENING}:
             return self._reopen(now_s, reason)
-        self.phase, self.deadline_s = Phase.CLOSED, None
+        self.phase = Phase.CLOSED
         return []
 
     def _reopen(self, now_s: float, reason: str) -> list[Action]:
+        self._in_flight.clear()
         if self._attempts_left == 0:
             self.phase = Phase.CLOSED
             return self._fail(reason)
         self._attempts_left -= 1
         self.epoch += 1
-        self._number = self._first_number = 0
+        self._upload.begin(self.epoch)
         self._resumed_at = -1
         self.phase = Phase.OPENING
-        self._wait(now_s + self.patience.open_deadline_s)
-        return [SendOpen(Open(self.epoch, self.digest, self.codec, self.sampling))]
+        self._open_due_s = now_s + self.patience.open_deadline_s
+        return [SendOpen(Open(self.epoch, self._digest, rows_codec(self._codec), self._sampling))]
+
+    def _refuse(self, reason: str) -> list[Action]:
+        self.phase = Phase.REFUSED
+        self.refusal = reason
+        return self._fail(reason)
 
     def _fail(self, reason: str) -> list[Action]:
-        self.deadline_s = None
-        if self._wanted is None:
+        self._in_flight.clear()
+        if not self._wants:
             return []
-        self._wanted = None
+        self._wants.clear()
         return [Failed(reason)]
 
-    def _send_steps(self, now_s: float) -> list[Action]:
-        """Everything from the believed frontier to the wanted position, in chunks."""
-        assert self._wanted is not None
-        self.phase = Phase.ASKING
-        # The wanted position goes up even if the worker has it (from a log, say): it draws the token.
-        start, end = min(self._sent, self._wanted), self._wanted + 1
-        self.rows_sent += end - start
-        chunk = max(1, CHUNK_BYTES // self.states.row_bytes)
-        actions: list[SendStep] = []
-        self._first_number = self._number + 1
-        for first in range(start, end, chunk):
-            after = min(first + chunk, end)
-            self._number += 1
-            wants = [self._wanted] if after == end else []
-            allowed = [self._allowed] if wants and self._allowed else []
-            rows = self.states.rows(first, after)
-            step = Step(self.epoch, self._number, first, after - first, rows, wants, allowed)
-            actions.append(SendStep(self.worker, step))
-        self._sent = end
-        self._last_step = actions[-1]
-        self._few_rows = end - start <= FEW_ROWS
-        self._await_reply(now_s, end - start)
-        return list(actions)
+    def _send_all(self, now_s: float) -> list[Action]:
+        """Everything that is wanted, from the believed frontier."""
+        self._in_flight.clear()
+        if not self._wants:
+            return []
+        wants = [wanted.want for wanted in self._wants.values()]
+        return self._send(wants, wants[-1].position + 1, now_s)
 
-    def _await_reply(self, now_s: float, rows: int) -> None:
-        patience_s = self.patience.step_deadline_s * (1 + rows / ROWS_PER_DEADLINE)
-        self._asked_s, self._leave_s = now_s, now_s + patience_s
-        half_s = patience_s / 2
-        self._wait(now_s + (self.reply_time.resend_after_s(half_s) if self._few_rows else half_s))
-
-    def _resend(self) -> list[Action]:
-        """The wanted step again: it, its reply, or a chunk before it was lost, and the worker says which."""
-        assert self._last_step is not None
-        again, self._last_step = self._last_step, None
-        self.rows_sent += again.message.count
-        self._wait(self._leave_s)
-        return [again]
-
-    def _observe(self, now_s: float) -> None:
-        """Learn from the answer to a step of few rows."""
-        if self._few_rows:
-            self.reply_time.observe(now_s - self._asked_s)
-
-    def _wait(self, until_s: float) -> None:
-        """Until then, but no longer than the pending ask may take."""
-        self.deadline_s = until_s if self._wanted is None else min(until_s, self._give_up_s)
+    def _send(self, wants: Sequence[Want], end: int, now_s: float) -> list[Action]:
+        """The rows that the worker lacks below `end`, and what is wanted of them."""
+        before = self._upload.rows_sent
+        steps = self._upload.steps(wants, end)
+        rows = self._upload.rows_sent - before
+        sent_bytes = sum(len(step.states) for step in steps)
+        for step in steps:
+            if step.wants:
+                self.phase = Phase.ASKING
+                self._in_flight.add(step, rows, sent_bytes, self.patience.step_deadline_s, now_s)
+        return [SendStep(self.worker, step) for step in steps]
 
     def _allowance_s(self, position: int) -> float:
         """What the longest catch-up that `position` may need adds to a deadline."""
         return self.patience.step_deadline_s * (position + 1) / ROWS_PER_DEADLINE
+
+
+class _Wanted(NamedTuple):
+    """A question, and until when its answer is waited for."""
+
+    want: Want
+    give_up_s: float

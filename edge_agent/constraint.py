@@ -7,7 +7,7 @@ token is *forced*: it is kept without a forward, and every stage reads it later,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class Constraint(Protocol):
@@ -21,6 +21,10 @@ class Constraint(Protocol):
         """Move on: `token` is one of `allowed()`."""
         ...
 
+    def fork(self) -> Self:
+        """One that stands where this one does, and goes its own way from here on."""
+        ...
+
 
 class Unconstrained:
     """Every token may follow every other."""
@@ -31,3 +35,7 @@ class Unconstrained:
 
     def accept(self, token: int) -> None:
         """Nothing to follow."""
+
+    def fork(self) -> Self:
+        """The same: there is no place to keep."""
+        return self

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from edge_agent.decode import Guess
 from edge_agent.states import StateLog
+from shared.model.chooser import choosers_for
 from shared.model.confidence import MAX_PROBABILITY, Measure
 from shared.model.loading import EdgeModel
-from shared.model.sampling import draw
 from shared.model.stage import Segment, StageCache
-from shared.tensors.codec import Codec
+from shared.tensors.codec import Codec, codec_named
 from shared.wire.messages import Sampling
+
+T = TypeVar("T")
+
+OnStates = Callable[[], None]
 
 
 class EngineSession:
@@ -29,25 +34,53 @@ class EngineSession:
 
     Attributes:
         ids: the text so far, prompt and answer.
+        thresholds: what each exit's confidence is compared with.
+        codec: how its states are encoded for the cloud.
         states: encoded rows that left the last edge stage.
         compute_s: time spent in stages and heads.
     """
 
-    def __init__(self, model: EdgeModel, ids: list[int], sampling: Sampling, row_bytes: int) -> None:
+    def __init__(
+        self,
+        model: EdgeModel,
+        ids: list[int],
+        sampling: Sampling,
+        thresholds: Sequence[float],
+        codec: Codec,
+        row_bytes: int,
+    ) -> None:
         self.ids = list(ids)
         self.sampling = sampling
+        self.thresholds = tuple(thresholds)
+        self.codec = codec
         self.caches: list[StageCache] = [stage.new_cache() for stage in model.stages]
         self.pending: list[list[Tensor]] = [[] for _ in model.stages]  # rows waiting for stage i
         self.states = StateLog(row_bytes)
         self.compute_s = 0.0
 
-    def inputs(self, stage: int) -> Tensor:
-        """What stage `stage` has not processed: ids `(n,)` for the first, rows `(n, hidden)` else."""
+    def inputs(self, stage: int, length: int | None = None) -> Tensor:
+        """What stage `stage` has not processed: ids `(n,)` for the first, rows `(n, hidden)` else.
+
+        Args:
+            stage: its index.
+            length: tokens of the text that the first stage reads; None: all.
+        """
         if stage == 0:
-            return torch.tensor(self.ids[self.caches[0].frontier :], dtype=torch.int64)
+            return torch.tensor(self.ids[self.caches[0].frontier : length], dtype=torch.int64)
         rows = torch.cat(self.pending[stage])
         self.pending[stage].clear()
         return rows
+
+    def rewind(self, length: int) -> None:
+        """Forget the text from `length` on, and all that was computed of it; while no stage runs."""
+        del self.ids[length:]
+        for stage, pending in enumerate(self.pending):
+            kept = max(0, length - self.caches[stage].frontier)
+            if pending:
+                self.pending[stage] = [torch.cat(pending)[:kept]] if kept else []
+        for cache in self.caches:
+            cache.truncate(length)
+        self.states.truncate(length)
 
 
 class EdgeEngine:
@@ -55,7 +88,7 @@ class EdgeEngine:
 
     Args:
         model: stages and exit heads of the bundle's edge side.
-        codec: how states are encoded for the cloud.
+        codec: how states are encoded for the cloud, unless a session has a codec of its own.
         hidden_size: width of the states.
         temperatures: one for each exit, dividing its logits before the confidence is taken.
         measures: one for each exit: what its confidence is.
@@ -73,19 +106,38 @@ class EdgeEngine:
         threads: int = 1,
     ) -> None:
         torch.set_num_threads(threads)
-        self._temperatures = tuple(temperatures) if temperatures else (1.0,) * len(model.stages)
-        self._measures = tuple(measures) if measures else (MAX_PROBABILITY,) * len(model.stages)
+        self._choosers = choosers_for(
+            model.heads,
+            temperatures or (1.0,) * len(model.heads),
+            measures or (MAX_PROBABILITY,) * len(model.heads),
+        )
         self.model = model
         self.codec = codec
-        self._row_bytes = codec.row_bytes(hidden_size)
+        self._hidden_size = hidden_size
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edge-engine")
+        self._waiting = 0  # calls that run or wait to run
 
-    def open(self, ids: list[int], sampling: Sampling) -> EngineSession:
-        """A session that starts with the prompt `ids`."""
-        return EngineSession(self.model, ids, sampling, self._row_bytes)
+    def open(
+        self, ids: list[int], sampling: Sampling, thresholds: Sequence[float], codec: str = ""
+    ) -> EngineSession:
+        """A session that starts with the prompt `ids`.
+
+        Args:
+            ids: of the prompt.
+            sampling: how its tokens are drawn.
+            thresholds: what each exit's confidence will be compared with.
+            codec: name of the one that its states are in; empty: the engine's.
+        """
+        states = codec_named(codec) if codec else self.codec
+        row_bytes = states.row_bytes(self._hidden_size)
+        return EngineSession(self.model, ids, sampling, thresholds, states, row_bytes)
 
     async def run_stage(
-        self, session: EngineSession, stage: int, allowed: Sequence[int] | None = None
+        self,
+        session: EngineSession,
+        stage: int,
+        allowed: Sequence[int] | None = None,
+        on_states: OnStates | None = None,
     ) -> Guess:
         """Catch `stage` up with the session's text, and let its exit guess the next token.
 
@@ -93,32 +145,82 @@ class EdgeEngine:
             session: whose.
             stage: index of the edge stage.
             allowed: ids that may come next; None: all.
+            on_states: called on the event loop when the stage is through and its exit still guesses.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._run_stage, session, stage, allowed)
+        there = None if on_states is None else _on_loop(on_states)
+        return await self._on_thread(self._run_stage, session, stage, allowed, there)
+
+    async def catch_up(self, session: EngineSession, stage: int) -> None:
+        """Catch `stage` up with the session's text, where no guess is wanted."""
+        await self._on_thread(self._catch_up, session, stage)
+
+    async def prefill(self, session: EngineSession, length: int) -> None:
+        """Run every stage over the first `length` tokens of the session's text."""
+        await self._on_thread(self._prefill, session, length)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a stage runs or waits to run."""
+        return self._waiting > 0
+
+    async def _on_thread(self, run: Callable[..., T], *arguments: Any) -> T:
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, run, *arguments)
+        finally:
+            self._waiting -= 1
 
     def close(self) -> None:
         """Let the running stage finish, and end the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     @torch.inference_mode()
-    def _run_stage(self, session: EngineSession, stage: int, allowed: Sequence[int] | None) -> Guess:
+    def _run_stage(
+        self, session: EngineSession, stage: int, allowed: Sequence[int] | None, there: OnStates | None
+    ) -> Guess:
         started_s = time.perf_counter()
-        inputs = session.inputs(stage)
-        segment = Segment(session.caches[stage], inputs.shape[0])
-        rows = self.model.stages[stage].forward(inputs, [segment])  # (n, hidden)
-        if stage + 1 < len(self.model.stages):
-            session.pending[stage + 1].append(rows)
-        else:
-            session.states.append(self.codec.encode(rows))
-        logits = self.model.heads[stage].logits(rows[-1:])[0]  # (vocab,)
-        token, confidence = draw(
-            logits,
+        rows = self._advance(session, stage, session.inputs(stage))
+        if there is not None:
+            there()
+        token, confidence = self._choosers[stage].draw(
+            rows[-1:],
             session.sampling,
             len(session.ids),
-            confidence_temperature=self._temperatures[stage],
             allowed=allowed,
-            measure=self._measures[stage],
+            threshold=session.thresholds[stage],
         )
         session.compute_s += time.perf_counter() - started_s
         return Guess(token, confidence)
+
+    @torch.inference_mode()
+    def _catch_up(self, session: EngineSession, stage: int) -> None:
+        started_s = time.perf_counter()
+        self._advance(session, stage, session.inputs(stage))
+        session.compute_s += time.perf_counter() - started_s
+
+    @torch.inference_mode()
+    def _prefill(self, session: EngineSession, length: int) -> None:
+        started_s = time.perf_counter()
+        for stage in range(len(self.model.stages)):
+            self._advance(session, stage, session.inputs(stage, length))
+        session.compute_s += time.perf_counter() - started_s
+
+    def _advance(self, session: EngineSession, stage: int, inputs: Tensor) -> Tensor:
+        """Move a stage's frontier over its next rows; the rows that leave it, (n, hidden)."""
+        segment = Segment(session.caches[stage], inputs.shape[0])
+        rows = self.model.stages[stage].forward(inputs, [segment])
+        if stage + 1 < len(self.model.stages):
+            session.pending[stage + 1].append(rows)
+        else:
+            session.states.append(session.codec.encode(rows))
+        return rows
+
+
+def _on_loop(call: OnStates) -> OnStates:
+    """Have the running event loop call, from whichever thread."""
+    loop = asyncio.get_running_loop()
+
+    def ask_loop() -> None:
+        loop.call_soon_threadsafe(call)
+
+    return ask_loop

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from edge_agent.decode import AskCloud, DecodedToken, DecodeLoop, Finish, RunStage
+from edge_agent.decode import AskCloud, DecodedToken, DecodeLoop, Finish, Rewind, RunStage, Wait
 from edge_agent.engine import EdgeEngine, EngineSession
-from edge_agent.link import CloudReply, LinkedSession
+from edge_agent.link import CloudReply, Replies
+from edge_agent.reply_time import ReplyTime
+from edge_agent.want import Want
 
 NO_LINK = "this edge has no link to a cloud"
+OUT_OF_TIME = "the answer's time was over"
+# A long prompt goes through the stages in parts, so that its states travel while the next part is read.
+PREFILL_TOKENS = 64
+
+
+class Cloud(Protocol):
+    """A session's way to the cloud, as `LinkedSession` is."""
+
+    def listen(self, replies: Replies) -> None:
+        """Tell `replies` what comes of questions."""
+        ...
+
+    def ask(self, wants: tuple[Want, ...], until_s: float = math.inf) -> None:
+        """Ask for tokens."""
+        ...
+
+    def push(self) -> None:
+        """Send states that nothing is wanted of yet."""
+        ...
+
+    def rewind(self, length: int) -> None:
+        """The text from position `length` on has changed."""
+        ...
 
 
 @dataclass(slots=True)
@@ -18,9 +46,9 @@ class GenerationStats:
     """What one answer cost.
 
     Attributes:
-        cloud_wait_s: time spent waiting for the cloud, answered or not.
+        cloud_wait_s: time in which nothing was done but waiting for the cloud, answered or not.
         cloud_compute_us: the session's share of the workers' forwards.
-        cloud_answers: asks that were answered.
+        cloud_answers: questions that were answered, and whose answer was still wanted.
         reasons: why the cloud was away, each reason once.
     """
 
@@ -33,53 +61,141 @@ class GenerationStats:
     reasons: list[str] = field(default_factory=list)
 
 
-async def generate(
-    loop: DecodeLoop,
-    engine: EdgeEngine,
-    session: EngineSession,
-    cloud: LinkedSession | None,
-    on_token: Callable[[DecodedToken], None],
-) -> tuple[str, GenerationStats]:
-    """Run a decode loop to its end.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How one answer uses the link.
+
+    Attributes:
+        eager: states go up as soon as they are there, not with the first question that needs them.
+        until_s: when answers of the cloud are of no use any more, on the event loop's clock.
+        reply_time: what an answer will take.
+    """
+
+    eager: bool = False
+    until_s: float = math.inf
+    reply_time: ReplyTime = field(default_factory=ReplyTime)
+
+
+class Generation:
+    """One answer in the making.
 
     Args:
         loop: decides; holds the tokens afterwards.
         engine: runs the edge's stages.
         session: the session's place in the engine.
-        cloud: its place on the link; None when there is none: every ask then stays unanswered.
+        cloud: its place on the link; None when there is none: every question then stays unanswered.
         on_token: called for each kept token as soon as it is known.
-
-    Returns:
-        The finish reason and what it cost.
+        pace: how the link is used.
     """
-    stats = GenerationStats()
-    kept = 0
-    while True:
-        for token in loop.tokens[kept:]:
-            session.ids.append(token.token)
-            if stats.first_token_s is None:
-                stats.first_token_s = time.perf_counter() - stats.started_s
-            on_token(token)
-        kept = len(loop.tokens)
-        match loop.next_action():
-            case RunStage(stage, allowed):
-                loop.on_guess(await engine.run_stage(session, stage, allowed))
-            case AskCloud() as ask:
-                await _ask(loop, cloud, ask, stats)
-            case Finish(reason):
-                stats.total_s = time.perf_counter() - stats.started_s
-                return reason, stats
 
+    def __init__(
+        self,
+        loop: DecodeLoop,
+        engine: EdgeEngine,
+        session: EngineSession,
+        cloud: Cloud | None,
+        on_token: Callable[[DecodedToken], None],
+        pace: Pace | None = None,
+    ) -> None:
+        self._loop = loop
+        self._engine = engine
+        self._session = session
+        self._cloud = cloud
+        self._on_token = on_token
+        self._pace = pace or Pace()
+        self._told = 0
+        self._heard = asyncio.Event()
+        self.stats = GenerationStats()
+        if cloud is not None:
+            cloud.listen(self)
 
-async def _ask(loop: DecodeLoop, cloud: LinkedSession | None, ask: AskCloud, stats: GenerationStats) -> None:
-    asked_s = time.perf_counter()
-    reply = await cloud.ask(ask.position, ask.allowed) if cloud is not None else CloudReply(None, NO_LINK)
-    stats.cloud_wait_s += time.perf_counter() - asked_s
-    if reply.guess is None:
-        if reply.reason not in stats.reasons:
-            stats.reasons.append(reply.reason)
-        loop.on_cloud_unavailable()
-        return
-    stats.cloud_compute_us += reply.compute_us
-    stats.cloud_answers += 1
-    loop.on_cloud_token(reply.guess)
+    async def run(self) -> str:
+        """Generate until the answer ends; the finish reason."""
+        await self._prefill()
+        while True:
+            self._tell()
+            match self._loop.next_action(self._now_s(), crowded=self._engine.is_busy):
+                case RunStage() as run:
+                    await self._run_stage(run)
+                case AskCloud(wants):
+                    self._ask(wants)
+                case Rewind(length):
+                    self._rewind(length)
+                case Wait():
+                    await self._wait()
+                case Finish(reason):
+                    self.stats.total_s = time.perf_counter() - self.stats.started_s
+                    return reason
+
+    def on_reply(self, reply: CloudReply) -> None:
+        """See `Replies`. What is certain now is told at once, also while a stage runs."""
+        self.stats.cloud_compute_us += reply.compute_us
+        self.stats.cloud_answers += 1
+        self._loop.on_cloud_token(reply.position, reply.guess)
+        self._tell()
+        self._heard.set()
+
+    def on_no_reply(self, reason: str) -> None:
+        """See `Replies`."""
+        if reason not in self.stats.reasons:
+            self.stats.reasons.append(reason)
+        self._loop.on_cloud_unavailable()
+        self._tell()
+        self._heard.set()
+
+    async def _prefill(self) -> None:
+        """Read all but the last part of a long prompt, while what was read goes up."""
+        if self._cloud is None or not self._pace.eager:
+            return
+        for length in range(PREFILL_TOKENS, len(self._session.ids) - PREFILL_TOKENS, PREFILL_TOKENS):
+            await self._engine.prefill(self._session, length)
+            self._cloud.push()
+
+    async def _run_stage(self, run: RunStage) -> None:
+        if self._cloud is not None and self._pace.eager and run.stage == 0:
+            self._cloud.push()
+        self._session.ids += self._loop.text(len(self._session.ids) - self._loop.prompt_tokens)
+        if run.guess:
+            early = self._ask_early if run.asked and self._cloud is not None else None
+            guess = await self._engine.run_stage(self._session, run.stage, run.allowed, early)
+            self._loop.on_guess(guess, self._now_s())
+        else:
+            await self._engine.catch_up(self._session, run.stage)
+            self._loop.on_guess(None, self._now_s())
+
+    def _ask_early(self) -> None:
+        """The states are there, and the guess does not decide whether to ask."""
+        wants = self._loop.on_states(self._now_s())
+        if wants:
+            self._ask(wants)
+
+    def _ask(self, wants: tuple[Want, ...]) -> None:
+        if self._cloud is None:
+            self.on_no_reply(NO_LINK)
+        elif self._now_s() + self._pace.reply_time.likely_s > self._pace.until_s:
+            self.on_no_reply(OUT_OF_TIME)
+        else:
+            self._heard.clear()
+            self._cloud.ask(wants, self._pace.until_s)
+
+    def _rewind(self, length: int) -> None:
+        self._session.rewind(length)
+        if self._cloud is not None:
+            self._cloud.rewind(length)
+
+    async def _wait(self) -> None:
+        waited_s = time.perf_counter()
+        await self._heard.wait()
+        self._heard.clear()
+        self.stats.cloud_wait_s += time.perf_counter() - waited_s
+
+    def _tell(self) -> None:
+        for token in self._loop.tokens[self._told :]:
+            if self.stats.first_token_s is None:
+                self.stats.first_token_s = time.perf_counter() - self.stats.started_s
+            self._on_token(token)
+        self._told = len(self._loop.tokens)
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()

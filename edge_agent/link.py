@@ -7,11 +7,15 @@ keeps time.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
+from broker.group_reader import GroupReader
+from broker.group_sender import GroupSender, Letter
 from broker.presence import read_status
 from broker.transport import Incoming, Transport
 from edge_agent.cloud_session import Action, Answered, CloudSession, Failed, Phase, SendOpen, SendStep
@@ -19,11 +23,13 @@ from edge_agent.decode import Guess
 from edge_agent.health import LinkHealth, LinkState
 from edge_agent.pool import Pool
 from edge_agent.reply_time import ReplyTime
+from edge_agent.uplink import Uplink
+from edge_agent.want import Want
 from shared.errors import AntiphonError, LinkError
 from shared.wire import topics
 from shared.wire.codec import decode_to_edge, encode
 from shared.wire.ids import check_id
-from shared.wire.messages import Close, Open, Opened
+from shared.wire.messages import Close, Open, Opened, Step
 
 log = structlog.get_logger(__name__)
 
@@ -40,23 +46,35 @@ FAREWELL_TIMEOUT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class CloudReply:
-    """The cloud's answer to one ask, or why there is none.
+    """The cloud's answer to one question.
 
     Attributes:
-        guess: None when the edge has to go on alone.
-        reason: why, in words for people; empty with a guess.
+        position: of the row whose successor was wanted.
+        guess: the token.
         compute_us: the session's share of the worker's forward.
         queue_us: its wait at the worker.
     """
 
-    guess: Guess | None
-    reason: str = ""
+    position: int
+    guess: Guess
     compute_us: int = 0
     queue_us: int = 0
 
 
+class Replies(Protocol):
+    """Who asked."""
+
+    def on_reply(self, reply: CloudReply) -> None:
+        """One question is answered."""
+        ...
+
+    def on_no_reply(self, reason: str) -> None:
+        """None of the questions that are open will be answered; why, in words for people."""
+        ...
+
+
 class LinkedSession:
-    """One session on the link: `ask` and `close`.
+    """One session on the link.
 
     Attributes:
         address: whose session it is, in topics.
@@ -69,29 +87,43 @@ class LinkedSession:
         self.core = core
         self.uplink_bytes = 0
         self._link = link
-        self._reply: asyncio.Future[CloudReply] | None = None
+        self._replies: Replies | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    def listen(self, replies: Replies) -> None:
+        """Tell `replies` what comes of questions from now on."""
+        self._replies = replies
 
     def open(self) -> None:
         """Look for a worker while the edge is still reading the prompt."""
         if self._link.health.may_open(self._link.now_s()):
             self.perform(self.core.open(self._link.now_s()))
 
-    async def ask(self, position: int, allowed: Sequence[int] | None = None) -> CloudReply:
-        """The token after `position`. Bounded by the session's patience; never raises for a broken link."""
+    def ask(self, wants: Sequence[Want], until_s: float = math.inf) -> None:
+        """Ask for tokens. Each is told to the listener, or that none will come, within the patience.
+
+        Args:
+            wants: ascending, behind all that is wanted already.
+            until_s: when an answer is of no use any more, on the event loop's clock.
+        """
         now_s = self._link.now_s()
         absence = self._absence(now_s)
         if absence:
-            return CloudReply(None, absence)
-        self._reply = asyncio.get_running_loop().create_future()
-        self.perform(self.core.ask(position, now_s, allowed))
-        try:
-            return await self._reply
-        finally:
-            self._reply = None
+            self._tell_none(absence)
+        else:
+            self.perform(self.core.ask(wants, now_s, until_s))
+
+    def push(self) -> None:
+        """Send the states that the worker lacks, so that the next question finds them there."""
+        self.perform(self.core.push(self._link.now_s()))
+
+    def rewind(self, length: int) -> None:
+        """The text from position `length` on has changed: what was asked about it is taken back."""
+        self.core.rewind(length)
+        self._set_timer()
 
     def _absence(self, now_s: float) -> str:
-        """Why an ask has no chance; empty when it has one.
+        """Why a question has no chance; empty when it has one.
 
         The breaker holds back sessions that need a worker; one that has a worker may always ask it.
         """
@@ -107,6 +139,7 @@ class LinkedSession:
     def close(self) -> None:
         """End the session here and at its worker."""
         farewell = self.core.close()
+        self._replies = None
         self._set_timer()
         self._link.forget(self, farewell)
 
@@ -117,25 +150,35 @@ class LinkedSession:
                 case SendOpen(message):
                     self._link.publish_open(self, message)
                 case SendStep(worker, message):
-                    payload = encode(message)
-                    self.uplink_bytes += len(payload)
-                    if not self._link.publish_step(self, worker, payload):
-                        connected = self._link.health.connected
-                        self.perform(self.core.on_link_lost(LINE_FULL if connected else BROKER_AWAY))
+                    if not self._send(worker, message):
                         return
-                case Answered(guess, compute_us, queue_us):
+                case Answered(position, guess, compute_us, queue_us):
                     self._link.note_success()
-                    self._resolve(CloudReply(guess, "", compute_us, queue_us))
+                    if self._replies is not None:
+                        self._replies.on_reply(CloudReply(position, guess, compute_us, queue_us))
                 case Failed(reason):
                     if self.core.phase is not Phase.REFUSED:  # that is about the session, not the link
                         reason = self._link.why_nobody() or reason
                         self._link.note_failure(reason)
-                    self._resolve(CloudReply(None, reason))
+                    self._tell_none(reason)
         self._set_timer()
 
-    def _resolve(self, reply: CloudReply) -> None:
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_result(reply)
+    def _send(self, worker: str, step: Step) -> bool:
+        payload = encode(step)
+        self.uplink_bytes += len(payload)
+        if self._link.publish_step(self, worker, payload):
+            return True
+        self.line_full()
+        return False
+
+    def line_full(self) -> None:
+        """A step could not be sent."""
+        connected = self._link.health.connected
+        self.perform(self.core.on_link_lost(LINE_FULL if connected else BROKER_AWAY))
+
+    def _tell_none(self, reason: str) -> None:
+        if self._replies is not None:
+            self._replies.on_no_reply(reason)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -163,13 +206,15 @@ class CloudLink:
 
     Attributes:
         health: the state of the way to the cloud.
-        reply_time: how long answers take.
+        reply_time: how long answers take. uplink: how fast states travel.
     """
 
     def __init__(self, transport: Transport, *, tenant: str, edge: str, model: str, digest: str) -> None:
         self.health = LinkHealth(connected=transport.connected)
         self.reply_time = ReplyTime()
+        self.uplink = Uplink()
         self._transport = transport
+        self._steps = GroupSender(transport, self._on_unsent)
         self._tenant = check_id(tenant, "tenant")
         self._edge = check_id(edge, "edge id")
         self._pool_id = check_id(topics.pool_of(model, digest), "pool id")
@@ -180,6 +225,8 @@ class CloudLink:
         self._publishing: set[asyncio.Task[None]] = set()
         transport.on_state(self._on_state)
         transport.subscribe(topics.reply_filter(tenant, edge), self._on_reply)
+        own_groups = topics.reply_group_topic(topics.EdgeAddress(tenant, edge))
+        transport.subscribe(own_groups, GroupReader(self._on_reply))
         transport.subscribe(topics.worker_status_filter(tenant), self._on_worker_status)
 
     @staticmethod
@@ -206,8 +253,16 @@ class CloudLink:
         self._publish_control(topics.open_topic(session.address, self._pool_id), encode(message))
 
     def publish_step(self, session: LinkedSession, worker: str, payload: bytes) -> bool:
-        """Send a step to its worker; False when the broker is away."""
-        return self._transport.publish_soon(topics.steps_topic(session.address, worker), payload)
+        """Send a step to its worker, with others that are ready; False when the broker is away."""
+        address = session.address
+        letter = Letter(topics.steps_topic(address, worker), address.session, payload)
+        return self._steps.send(topics.step_group_topic(address.owner, worker), letter)
+
+    def _on_unsent(self, letter: Letter) -> None:
+        """The line took no more by the end of the turn in which a step was sent."""
+        session = self._sessions.get(letter.session)
+        if session is not None:
+            session.line_full()
 
     def why_nobody(self) -> str:
         """Why no worker takes a session, as far as presence tells."""

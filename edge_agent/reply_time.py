@@ -31,6 +31,11 @@ class ReplyTime:
         self.deviation_s += _DEVIATION_GAIN * (abs(reply_s - self.mean_s) - self.deviation_s)
         self.mean_s += _MEAN_GAIN * (reply_s - self.mean_s)
 
+    @property
+    def likely_s(self) -> float:
+        """How long the next answer will hardly exceed; 0 as long as nothing is known."""
+        return 0.0 if self.mean_s is None else self.mean_s + 2 * self.deviation_s
+
     def resend_after_s(self, longest_s: float) -> float:
         """When a step or its reply is likely lost; `longest_s` as long as nothing is known."""
         if self.mean_s is None:

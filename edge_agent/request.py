@@ -16,7 +16,9 @@ MAX_NEW_TOKENS = 8192
 # JSON may write a character of a prompt in twelve bytes; it is also what our brokers let through.
 MAX_REQUEST_BYTES = 1024 * 1024
 
-Mode = Literal["collaborative", "standalone"]
+Mode = Literal["collaborative", "standalone", "exact"]
+# Tokens that may be drafted behind an unanswered one; a window adapts itself below that.
+MAX_LOOKAHEAD = 256
 RequestId = Annotated[str, Meta(max_length=128)]
 
 
@@ -27,7 +29,11 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
         id: names the request; asking again with the same id repeats the answer, not the work.
         stream: also send each token as it comes.
         max_new_tokens: bound of the answer; 0 takes the agent's setting.
-        mode: overrides the agent's setting.
+        mode: overrides the agent's setting. `exact` has the cloud confirm each token: the full model's text.
+        lookahead: overrides the agent's setting: how many tokens may be drafted while the cloud is asked;
+            0 waits for each answer. The text is the same.
+        latency_budget_ms: how long the answer may wait for the cloud, counted from its start; afterwards
+            the edge goes on with its own guesses, marked degraded. 0: as long as the agent's patience.
         threshold: overrides every exit's threshold; 1.0 lets the cloud decide each token.
         quality: overrides them with those of the cheapest calibrated level that promises at least this share
             of tokens to be the full model's; not together with `threshold`.
@@ -39,6 +45,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     stream: bool = False
     max_new_tokens: Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)] = 0
     mode: Mode | None = None
+    lookahead: Annotated[int, Meta(ge=0, le=MAX_LOOKAHEAD)] | None = None
+    latency_budget_ms: Annotated[float, Meta(ge=0.0, le=3_600_000.0)] = 0.0
     threshold: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
     quality: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     temperature: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0
@@ -75,7 +83,7 @@ class Timings(msgspec.Struct, frozen=True):
 
     Attributes:
         edge_compute_ms: in the edge's stages and heads.
-        cloud_wait_ms: waiting for the cloud, its compute included.
+        cloud_wait_ms: doing nothing but waiting for the cloud, its compute included.
         cloud_compute_ms: the session's share of the workers' forwards.
     """
 
@@ -91,12 +99,14 @@ class CloudUse(msgspec.Struct, frozen=True):
 
     Attributes:
         requests: tokens asked for. answers: tokens that came.
+        discarded: tokens that were drafted while the cloud was asked, and thrown away.
         uploaded_tokens: positions whose states were sent. uplink_bytes: payloads sent for them.
         worker: who served the session last; empty when nobody did.
     """
 
     requests: int = 0
     answers: int = 0
+    discarded: int = 0
     uploaded_tokens: int = 0
     uplink_bytes: int = 0
     worker: str = ""

@@ -17,6 +17,7 @@ from edge_agent.agent import AgentSettings, EdgeAgent, ModelFacts
 from edge_agent.bridge import Bridge, check_bridge
 from edge_agent.bus import CLOUD, HOME, HOP, Bus
 from edge_agent.cloud_session import Patience
+from edge_agent.codec_choice import AUTO, FALLBACK
 from edge_agent.engine import EdgeEngine
 from edge_agent.exits import ExitPolicy
 from edge_agent.gateway import DeviceGateway
@@ -28,7 +29,10 @@ from shared.bundles import bundle_path
 from shared.config import Settings
 from shared.model.bundle import Bundle
 from shared.model.loading import load_edge
+from shared.model.precision import precision_named
+from shared.model.warm_up import warm_up
 from shared.tensors.codec import codec_named
+from shared.tensors.compression import check_compression, rows_codec
 from shared.wire import topics
 from shared.wire.ids import new_id
 
@@ -117,16 +121,30 @@ def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings
     """The slow part: weights into memory."""
     edge = settings.edge
     policy = ExitPolicy.of(edge.thresholds or bundle.thresholds, len(bundle.partition.exits))
+    check_compression(edge.codec)
+    precision = precision_named(edge.weights)
+    model = load_edge(bundle, precision.dtype, linear=precision.linear)
     engine = EdgeEngine(
-        load_edge(bundle),
-        codec_named(edge.codec),
+        model,
+        codec_named(FALLBACK if edge.codec == AUTO else rows_codec(edge.codec)),
         bundle.hidden_size,
         temperatures=bundle.temperatures,
         measures=bundle.measures,
         threads=edge.threads,
     )
+    warm_up(model.stages, model.heads)
     patience = Patience(edge.open_deadline_s, edge.step_deadline_s, edge.max_attempts, edge.deadline_s)
-    return engine, AgentSettings(policy, edge.mode, edge.max_new_tokens, patience, bundle.calibration)
+    return engine, AgentSettings(
+        policy,
+        edge.codec,
+        edge.mode,
+        edge.lookahead,
+        edge.upload,
+        edge.latency_budget_s,
+        edge.max_new_tokens,
+        patience,
+        bundle.calibration,
+    )
 
 
 def _home(settings: Settings) -> Home:

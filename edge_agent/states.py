@@ -22,6 +22,10 @@ class StateLog:
         """Add the rows of the next positions."""
         self._rows += encoded
 
+    def truncate(self, position: int) -> None:
+        """Forget `position` and everything after it."""
+        del self._rows[position * self.row_bytes :]
+
     def rows(self, start: int, end: int) -> bytes:
         """The encoded rows of positions `[start, end)`."""
         return bytes(self._rows[start * self.row_bytes : end * self.row_bytes])

@@ -7,7 +7,8 @@ lamps called "bedroom …"); all that still fit are followed side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from copy import copy
+from typing import NamedTuple, Self
 
 
 class Path(NamedTuple):
@@ -48,6 +49,10 @@ class TokenPaths:
             msg = f"token {token} is not allowed here"
             raise ValueError(msg)
         self._threads = [after for thread in kept for after in _stepped(thread)]
+
+    def fork(self) -> Self:
+        """One that stands where this one does, and goes its own way from here on."""
+        return copy(self)  # the list of threads is replaced by `accept`, never changed
 
 
 def _stepped(thread: _Thread) -> Iterator[_Thread]:

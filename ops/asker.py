@@ -12,6 +12,7 @@ from edge_agent.home_bus import client_section
 from edge_agent.request import Request
 from ops.cli_context import console_err
 from ops.device_client import DeviceClient, OnEvent
+from ops.garbage import kept_for_good
 from ops.readiness import Readiness
 from shared.config import BrokerSection, Settings
 from shared.wire.ids import new_id
@@ -81,7 +82,8 @@ async def find_asker(stack: AsyncExitStack, settings: Settings, *, local: bool, 
             highlight=False,
             soft_wrap=True,
         )
-    from ops.local_edge import LocalAsker
+    with kept_for_good():
+        from ops.local_edge import LocalAsker
 
     return await stack.enter_async_context(LocalAsker(settings, CONNECT_TIMEOUT_S, timeout_s))
 

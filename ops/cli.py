@@ -11,7 +11,28 @@ from typing import Annotated
 import typer
 
 from ops.cli_context import CliOptions, console_err
-from ops.commands import ask, bench, broker, demo, edge, faults, model, settings_view, soak, up, worker
+from ops.commands import (
+    ask,
+    bench,
+    bench_codec,
+    bench_heads,
+    bench_paper,
+    bench_split,
+    bench_start,
+    bench_transport,
+    bench_wan,
+    bench_weights,
+    bench_worker,
+    broker,
+    demo,
+    edge,
+    faults,
+    model,
+    settings_view,
+    soak,
+    up,
+    worker,
+)
 from ops.render import error_line
 from shared.errors import AntiphonError, ConfigError
 
@@ -36,6 +57,15 @@ app.add_typer(broker.app, name="broker")
 app.add_typer(model.app, name="model")
 bench.app.command()(faults.faults)
 bench.app.command()(soak.soak)
+bench.app.command()(bench_codec.codec)
+bench.app.command()(bench_heads.heads)
+bench.app.command()(bench_split.split)
+bench.app.command()(bench_start.start)
+bench.app.command()(bench_transport.transport)
+bench.app.command()(bench_paper.paper)
+bench.app.command()(bench_wan.wan)
+bench.app.command()(bench_weights.weights)
+bench.app.command()(bench_worker.worker)
 app.add_typer(bench.app, name="bench")
 app.command()(settings_view.doctor)
 app.add_typer(settings_view.app, name="config")

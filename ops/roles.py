@@ -16,6 +16,8 @@ from pathlib import Path
 import structlog
 
 from broker.embedded.settings import BrokerSettings
+from ops.event_loop import run
+from ops.garbage import kept_for_good
 from shared.config import Settings
 from shared.errors import AntiphonError
 from shared.log import context, setup_logging
@@ -61,7 +63,8 @@ async def serve_broker(settings: Settings, stop: asyncio.Event, broker: BrokerSe
 
 async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
     """One cloud worker, until `stop`, or until its engine breaks: then this process should be replaced."""
-    from cloud_worker.service import worker_service
+    with kept_for_good():
+        from cloud_worker.service import worker_service
 
     with context(worker=settings.worker.id):
         async with worker_service(settings) as worker:
@@ -80,7 +83,8 @@ async def _first_of(*events: asyncio.Event) -> None:
 
 async def serve_edge(settings: Settings, stop: asyncio.Event) -> None:
     """The edge agent with its device topics, until `stop`."""
-    from edge_agent.service import edge_service
+    with kept_for_good():
+        from edge_agent.service import edge_service
 
     with context(edge=settings.edge.id):
         async with edge_service(settings):
@@ -98,7 +102,7 @@ Role = Callable[[Settings, asyncio.Event], Coroutine[None, None, None]]
 def run_role(role: Role, settings: Settings) -> None:
     """Run a role in this process."""
     setup_logging(settings.general.log_level)
-    asyncio.run(_run(role, settings))
+    run(_run(role, settings))
 
 
 async def _run(role: Role, settings: Settings) -> None:

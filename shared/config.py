@@ -31,7 +31,13 @@ Port = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number from 1 on")]
 # A day: longer than anybody waits, and it keeps infinity out.
 Seconds = Annotated[float, Meta(gt=0, le=86_400, description="a number of seconds above 0")]
+Budget = Annotated[float, Meta(ge=0, le=86_400, description="a number of seconds from 0 on")]
+Window = Annotated[int, Meta(ge=0, le=256, description="a whole number from 0 to 256")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+# The names of shared/tensors, which needs torch, and `auto`.
+CodecSetting = Literal["fp32", "fp16", "bf16", "int8", "int4", "bf16+zstd", "int8+zstd", "auto"]
+# The names of shared/model/precision.py, which needs torch.
+Weights = Literal["float32", "bfloat16", "int8", "int4"]
 Filters = Annotated[tuple[Text, ...], Meta(description="topic filters, each a text")]
 Shares = Annotated[tuple[Share, ...], Meta(description="numbers from 0 to 1, one per exit")]
 
@@ -129,9 +135,15 @@ class EdgeSection:
 
     Attributes:
         id: The edge's id in topics; unique in its tenant.
-        mode: `standalone` never asks the cloud.
+        mode: `standalone` never asks the cloud; `exact` has it confirm every token.
+        lookahead: How many tokens may be drafted while the cloud is asked; 0 waits for each answer. The text
+            is the same.
+        upload: When states go up: `lazy` with the first question that needs them, `eager` as soon as they are
+            there, `auto` eagerly if answers of late have mostly asked.
+        latency_budget_s: How long an answer may wait for the cloud in all; 0: each token `deadline_s`.
         thresholds: Confidence above which each exit is sure, 1 is never; empty: the bundle's.
-        codec: How hidden states are compressed.
+        codec: How hidden states are compressed; `auto` chooses for each session, by the link's rate and by
+            what was calibrated of the bundle. `+zstd` needs the package zstandard on both sides.
         deadline_s: How long a token may wait for the cloud before the edge says its own; long contexts have
             more.
         step_deadline_s: How long a step may take before another worker is asked.
@@ -140,12 +152,17 @@ class EdgeSection:
         max_new_tokens: Longest answer.
         home: YAML file that describes the home; empty: the demo home.
         threads: Torch threads.
+        weights: What the layers' weights are kept in; int8 and int4 are smaller and faster, and now and then
+            another token.
     """
 
     id: Id = "hub"
-    mode: Literal["collaborative", "standalone"] = "collaborative"
+    mode: Literal["collaborative", "standalone", "exact"] = "collaborative"
+    lookahead: Window = 16
+    upload: Literal["auto", "eager", "lazy"] = "auto"
+    latency_budget_s: Budget = 0.0
     thresholds: Shares = ()
-    codec: Literal["fp32", "fp16", "int8"] = "fp16"  # the names of shared/tensors, which needs torch
+    codec: CodecSetting = "fp16"
     deadline_s: Seconds = 3.0
     step_deadline_s: Seconds = 1.0
     max_attempts: Count = 3
@@ -153,6 +170,7 @@ class EdgeSection:
     max_new_tokens: Count = 256
     home: str = ""
     threads: Count = 1
+    weights: Weights = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +180,9 @@ class WorkerSection:
     Attributes:
         id: The worker's id in topics; a new one for each start unless it is given.
         pool: Workers of one pool share the sessions of one bundle.
+        device: Where the model runs; `auto` is CUDA where there is one, float32 weights then in bfloat16.
         threads: Torch threads.
+        weights: What the layers' weights are kept in, as at the edge.
         max_sessions: Sessions held at once.
         batch_tokens: Rows in one forward.
         kv_budget_mib: Memory of all KV caches.
@@ -177,7 +197,9 @@ class WorkerSection:
 
     id: Id = field(default_factory=lambda: f"w-{secrets.token_hex(4)}")
     pool: Id = "pool"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
+    weights: Weights = "float32"
     max_sessions: Count = 256
     batch_tokens: Count = 2048
     kv_budget_mib: Count = 1024

@@ -6,7 +6,8 @@ import asyncio
 
 import torch
 
-from broker.transport import Transport
+from broker.group_reader import GroupReader
+from broker.mqtt import MqttTransport
 from shared.tensors.codec import CODECS
 from shared.wire import topics
 from shared.wire.codec import decode_to_edge, encode
@@ -19,7 +20,7 @@ HIDDEN = 64  # of the tiny model
 class RawEdge:
     """Speaks to workers message by message."""
 
-    def __init__(self, transport: Transport, digest: str, session: str, edge: str = "hub") -> None:
+    def __init__(self, transport: MqttTransport, digest: str, session: str, edge: str = "hub") -> None:
         self.transport = transport
         self.digest = digest
         self.address = topics.SessionAddress("home", edge, session)
@@ -28,9 +29,14 @@ class RawEdge:
         transport.subscribe(
             topics.reply_topic(self.address), lambda m: self.replies.put_nowait(decode_to_edge(m.payload))
         )
+        # What came in a group finds its session by the topic on which it would have come alone.
+        transport.subscribe(
+            topics.reply_group_topic(self.address.owner), GroupReader(transport.subscriptions.dispatch)
+        )
 
     async def open(self, epoch: int, digest: str | None = None, codec: str = "fp32") -> ToEdge:
         await self.transport.subscribed(topics.reply_topic(self.address), WAIT_S)
+        await self.transport.subscribed(topics.reply_group_topic(self.address.owner), WAIT_S)
         message = Open(epoch, digest or self.digest, codec)
         topic = topics.open_topic(self.address, topics.pool_of("tiny", self.digest))
         await self.transport.publish(topic, encode(message), qos=1, timeout_s=WAIT_S)

@@ -39,7 +39,7 @@ def ask(
         typer.Option(help='JSON lines, each a prompt or {"prompt": …}; prints one line of JSON for each.'),
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Be the edge host here, not its client.")] = False,
-    mode: Annotated[str | None, typer.Option(help="collaborative or standalone.")] = None,
+    mode: Annotated[str | None, typer.Option(help="collaborative, standalone or exact.")] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Confidence above which an exit answers; 1: never.")
     ] = None,
@@ -47,6 +47,12 @@ def ask(
         float | None,
         typer.Option(help="Share of tokens that are to be the full model's, as calibrated: 0.99."),
     ] = None,
+    lookahead: Annotated[
+        int | None, typer.Option(min=0, max=256, help="Tokens drafted while the cloud is asked; 0: none.")
+    ] = None,
+    latency_budget_ms: Annotated[
+        float, typer.Option(min=0.0, help="How long the answer may wait for the cloud in all; 0: any time.")
+    ] = 0.0,
     bundle: Annotated[str | None, typer.Option(help="With --local: the bundle to load.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Bound of the answer; 0: the agent's.")] = 0,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
@@ -77,6 +83,8 @@ def ask(
         "mode": mode,
         "threshold": threshold,
         "quality": quality,
+        "lookahead": lookahead,
+        "latency_budget_ms": latency_budget_ms,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,

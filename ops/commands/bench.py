@@ -126,7 +126,7 @@ def _texts(
 
 
 def _report(bundle: Bundle, settings: dict[str, Any], requests: int, written: int, rows: list[Row]) -> Report:
-    from ops.quality.provenance import commit, machine
+    from ops.provenance import commit, machine
     from ops.quality.report import Report, summary
 
     figures = summary(rows, len(bundle.partition.exits))

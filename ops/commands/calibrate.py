@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ops.quality.outcome import Outcome
     from ops.quality.question import Question
 
-CodecName = Literal["fp32", "fp16", "int8"]
+CodecName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 
 
 def calibrate(
@@ -109,10 +109,11 @@ def _questions(
 
 
 def _show(bundle: Bundle, outcome: Outcome, agreement: float) -> None:
-    from ops.quality.tables import level_table, measure_table
+    from ops.quality.tables import codec_table, level_table, measure_table
 
     console.print(measure_table(outcome.measures, bundle.partition.exits, agreement))
     console.print(level_table(outcome.calibration))
+    console.print(codec_table(outcome.calibration))
     for left_out, reason in outcome.left_out.items():
         console.print(f"quality {left_out:g} left out: {reason}", style="yellow", highlight=False)
     console.print(

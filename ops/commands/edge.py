@@ -30,6 +30,9 @@ def serve(
     ] = False,
     home_bus_port: Annotated[int | None, typer.Option(help="The home bus's port.")] = None,
     edge_id: Annotated[str | None, typer.Option("--id", help="The edge's id in topics.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="What weights are kept in: float32, bfloat16, int8 or int4.")
+    ] = None,
 ) -> None:
     """Run an edge agent: serve the home's devices, ask the cloud where unsure."""
     settings = cli_options(context).settings(
@@ -40,6 +43,7 @@ def serve(
             "general.bundle": bundle,
             "edge.mode": mode,
             "edge.id": edge_id,
+            "edge.weights": weights,
             "home_bus.embedded": home_bus or None,
             "home_bus.port": home_bus_port,
         }

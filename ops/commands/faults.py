@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from ops.cli_context import console
+from ops.commands.options import Deadline, Embedded, FaultNames, JsonFile, MarkdownFile
 from shared.log import setup_logging
 
 if TYPE_CHECKING:
@@ -23,23 +24,17 @@ _QUICK_RUNS = 3
 
 
 def faults(
-    fault: Annotated[
-        list[str] | None, typer.Option(help="Only faults whose name begins so. Repeatable.", metavar="NAME")
-    ] = None,
+    fault: FaultNames = None,
     runs: Annotated[
         int, typer.Option(min=1, help="Of each fault, one session and eight at once in turn.")
     ] = 20,
     quick: Annotated[bool, typer.Option("--quick", help=f"{_QUICK_RUNS} runs of each fault.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the first run; the others count on from it.")] = 0,
-    deadline_s: Annotated[
-        float, typer.Option(min=0.5, help="How long a token may wait for the cloud.")
-    ] = 3.0,
-    embedded: Annotated[
-        bool, typer.Option("--embedded", help="Use the embedded broker even where Mosquitto is installed.")
-    ] = False,
+    deadline_s: Deadline = 3.0,
+    embedded: Embedded = False,
     list_only: Annotated[bool, typer.Option("--list", help="Name the faults, and make none.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table here, for a page.")] = None,
+    json_file: JsonFile = None,
+    markdown: MarkdownFile = None,
 ) -> None:
     """Break a small installation of real processes in every known way, and check every answer."""
     from ops.faults.catalog import faults_named
@@ -66,7 +61,7 @@ async def _report(
     from ops.faults.must_show import must_show
     from ops.faults.report import FaultReport, summary_of
     from ops.faults.versions import versions
-    from ops.quality.provenance import commit, machine
+    from ops.provenance import commit, machine
 
     seeds = range(settings["seed"], settings["seed"] + settings["runs"])
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:

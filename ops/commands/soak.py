@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from ops.cli_context import console
+from ops.commands.options import Deadline, Embedded, FaultNames, JsonFile
 from ops.soak.trend import LIMIT_MIB_PER_H
 from shared.log import setup_logging
 
@@ -27,22 +28,16 @@ _S_PER_MINUTE = 60.0
 def soak(
     minutes: Annotated[float, typer.Option(min=0.1, help="Of faults; memory is judged from ten on.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of questions, faults and links.")] = 0,
-    fault: Annotated[
-        list[str] | None, typer.Option(help="Only faults whose name begins so. Repeatable.", metavar="NAME")
-    ] = None,
-    deadline_s: Annotated[
-        float, typer.Option(min=0.5, help="How long a token may wait for the cloud.")
-    ] = 3.0,
-    embedded: Annotated[
-        bool, typer.Option("--embedded", help="Use the embedded broker even where Mosquitto is installed.")
-    ] = False,
+    fault: FaultNames = None,
+    deadline_s: Deadline = 3.0,
+    embedded: Embedded = False,
     warm_up_s: Annotated[
         float, typer.Option(min=0.0, help="Of each process, before its memory is looked at.")
     ] = 60.0,
     limit_mib_per_h: Annotated[
         float, typer.Option("--limit-mib-h", min=0.0, help="Growth of a role's memory that fails the soak.")
     ] = LIMIT_MIB_PER_H,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Let faults strike an installation at random while eight devices ask without a pause."""
     from ops.soak.soak import SoakSettings

@@ -24,6 +24,9 @@ def serve(
     ] = None,
     worker_id: Annotated[str | None, typer.Option("--id", help="The worker's id in topics.")] = None,
     threads: Annotated[int | None, typer.Option(help="Torch threads.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="What weights are kept in: float32, bfloat16, int8 or int4.")
+    ] = None,
 ) -> None:
     """Run a cloud worker: it joins the pool at once and drains on SIGTERM."""
     settings = cli_options(context).settings(
@@ -34,6 +37,7 @@ def serve(
             "worker.redis_url": redis_url,
             "worker.id": worker_id,
             "worker.threads": threads,
+            "worker.weights": weights,
         }
     )
     run_role(serve_worker, settings)

@@ -17,8 +17,9 @@ from typing import Final, Self
 
 from broker.connect import transport_for
 from edge_agent.cloud_session import CloudSession, Patience
-from edge_agent.link import CloudLink
+from edge_agent.link import CloudLink, CloudReply
 from edge_agent.states import StateLog
+from edge_agent.want import Want
 from ops.faults.outcome import Outcome
 from ops.faults.rig import TENANT, Rig
 from shared.errors import LinkError
@@ -95,10 +96,13 @@ class Fleet:
         link = self._links[name]
         while True:
             session = link.session(new_id("s-"), self._core(name, link))
-            reply = await session.ask(_ROWS - 1)
+            answer = _Answer()
+            session.listen(answer)
+            session.ask([Want(_ROWS - 1)])
+            token = await answer.token
             session.close()
-            if reply.guess is not None:
-                return Told(reply.guess.token, time.monotonic())
+            if token is not None:
+                return Told(token, time.monotonic())
             await asyncio.sleep(_PAUSE_S)
 
     def _core(self, name: str, link: CloudLink) -> CloudSession:
@@ -115,6 +119,21 @@ class Fleet:
             _PATIENCE,
             link.reply_time,
         )
+
+
+class _Answer:
+    """What became of one question."""
+
+    def __init__(self) -> None:
+        self.token: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    def on_reply(self, reply: CloudReply) -> None:
+        if not self.token.done():
+            self.token.set_result(reply.guess.token)
+
+    def on_no_reply(self, reason: str) -> None:  # noqa: ARG002  the port's
+        if not self.token.done():
+            self.token.set_result(None)
 
 
 async def reconnect(rig: Rig, seed: int, *, edges: int, name: str) -> Outcome:

@@ -11,24 +11,26 @@ What it does not see: a token of the cloud's that was called the edge's, if both
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from cloud_worker.engine import CloudEngine
 from cloud_worker.work import Work
-from edge_agent.decode import DecodedToken, DecodeLoop, Guess
+from edge_agent.decode import DecodedToken, DecodeLoop, Guess, use_of
 from edge_agent.engine import EdgeEngine, EngineSession
 from edge_agent.exits import ExitPolicy
-from edge_agent.generation import generate
-from edge_agent.link import CloudReply, LinkedSession
+from edge_agent.generation import Generation
+from edge_agent.link import CloudReply, Replies
 from edge_agent.request import Request
 from edge_agent.task import task_for
 from edge_agent.text_stream import TextStream
+from edge_agent.want import Want
 from shared.model.bundle import Bundle
 from shared.model.loading import load_cloud, load_edge
 from shared.tensors.codec import codec_named
@@ -125,15 +127,15 @@ class Oracle:
     async def _decode(self, request: Request, degraded: frozenset[int]) -> Expected:
         ids = self._task.encode(request.prompt)
         loop = self._loop(request, len(ids))
-        session = self._edge.open(ids, request.sampling)
-        cloud = _InProcessCloud(self._cloud, session, loop, degraded, self._edge.codec.name)
+        session = self._edge.open(ids, request.sampling, loop.policy.thresholds)
+        cloud = _InProcessCloud(self._cloud, session, loop.prompt_tokens, degraded, self._edge.codec.name)
         stream = TextStream(self._task.decode)
         said: list[Said] = []
 
         def on_token(token: DecodedToken) -> None:
             said.append(Said(stream.add(token.token), token.rung, token.degraded))
 
-        reason, _ = await generate(loop, self._edge, session, cast("LinkedSession", cloud), on_token)
+        reason = await Generation(loop, self._edge, session, cloud, on_token).run()
         cloud.close()
         return Expected(tuple(said), stream.text(), reason)
 
@@ -145,7 +147,7 @@ class Oracle:
             ExitPolicy.of(thresholds, exits),
             max_new_tokens=min(request.max_new_tokens, self._bundle.max_positions - prompt_tokens),
             stop_tokens=self._bundle.eos_token_ids,
-            use_cloud=request.mode != "standalone",
+            use_cloud=use_of(request.mode or "collaborative"),
         )
 
 
@@ -166,21 +168,30 @@ class _InProcessCloud:
         self,
         engine: CloudEngine,
         session: EngineSession,
-        loop: DecodeLoop,
+        prompt_tokens: int,
         away: frozenset[int],
         codec: str,
     ) -> None:
         self._engine = engine
         self._session = session
-        self._loop = loop
+        self._prompt_tokens = prompt_tokens
         self._away = away
         self._address = SessionAddress("oracle", "oracle", new_id("s-"))
         self._work = partial(Work, self._address, 1, 1, codec=codec, sampling=session.sampling)
         self._sent = 0
+        self._replies: Replies
 
-    async def ask(self, position: int, _allowed: Sequence[int] | None = None) -> CloudReply:
-        if len(self._loop.tokens) in self._away:
-            return CloudReply(None, _TAKEN_AWAY)
+    def listen(self, replies: Replies) -> None:
+        self._replies = replies
+
+    def ask(self, wants: Sequence[Want], until_s: float = math.inf) -> None:  # noqa: ARG002  the port's
+        for want in wants:  # without lookahead it is one
+            if want.position + 1 - self._prompt_tokens in self._away:
+                self._replies.on_no_reply(_TAKEN_AWAY)
+            else:
+                self._replies.on_reply(CloudReply(want.position, self._answer(want.position)))
+
+    def _answer(self, position: int) -> Guess:
         start, end = self._sent, position + 1
         states = self._session.states.rows(start, end)
         work = self._work(start, end - start, states=states, wants=(position,))
@@ -188,7 +199,13 @@ class _InProcessCloud:
         if done.error is not None:
             raise done.error
         self._sent = end
-        return CloudReply(Guess(done.tokens[0].token, done.tokens[0].confidence))
+        return Guess(done.tokens[0].token, done.tokens[0].confidence)
+
+    def push(self) -> None:
+        """States go up with the question that needs them."""
+
+    def rewind(self, length: int) -> None:
+        """Nothing goes up before its text is certain."""
 
     def close(self) -> None:
         self._engine.drop([self._address])
@@ -196,4 +213,4 @@ class _InProcessCloud:
 
 def same_text(request: Request) -> Request:
     """What decides a text: not a request's name, nor how it is sent."""
-    return msgspec.structs.replace(request, id="", stream=False)
+    return msgspec.structs.replace(request, id="", stream=False, lookahead=None)

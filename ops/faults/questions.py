@@ -1,4 +1,4 @@
-"""What is asked while things fail: prompts of random words, answered greedily, drawn, or with early exits."""
+"""What is asked while things fail: random words, answered greedily, drawn, with early exits, or exactly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_ORDINARY: Final = 3
 _TEMPERATURE: Final = 0.5
 # Of the random model's exits, some are that sure of a token and most are not.
 _LAX: Final = 0.3
-KINDS: Final = ("greedy", "seeded", "early exits")
+KINDS: Final = ("greedy", "seeded", "early exits", "exact")
 
 
 def question(number: int, tokens: int, words: int | None = None) -> Request:
@@ -37,4 +37,6 @@ def question(number: int, tokens: int, words: int | None = None) -> Request:
             return Request(
                 prompt, max_new_tokens=tokens, threshold=1.0, temperature=_TEMPERATURE, top_p=0.95, seed=seed
             )
+        case "exact":
+            return Request(prompt, max_new_tokens=tokens, mode="exact")
     return Request(prompt, max_new_tokens=tokens, threshold=_LAX)

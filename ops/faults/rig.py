@@ -27,6 +27,8 @@ from typing import Final, Self
 
 from broker.connect import transport_for
 from broker.embedded.packets import Packet, Publish
+from broker.group_reader import singles
+from broker.transport import Incoming
 from edge_agent.request import Request
 from ops.faults.clock import ServerClock
 from ops.faults.device import FaultDevice
@@ -231,7 +233,8 @@ class Rig:
 
         async def on_packet(direction: Direction, packet: Packet) -> None:
             if hear is not None and isinstance(packet, Publish):
-                await hear(direction, packet.topic, packet.payload)
+                for single in singles(Incoming(packet.topic, packet.payload)):
+                    await hear(direction, single.topic, single.payload)
 
         self.proxies[name].on_packet = None if hear is None else on_packet
 

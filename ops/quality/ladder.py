@@ -21,6 +21,7 @@ from ops.quality.spread import Floats, Spread, best_token, spread
 from ops.quality.tree import Branch, Place
 from shared.model.bundle import Bundle
 from shared.model.loading import load_cloud, load_edge
+from shared.model.precision import FLOAT32, Precision
 from shared.model.stage import Segment, Stage, StageCache
 from shared.tensors.codec import Codec
 
@@ -112,13 +113,14 @@ class Ladder:
     Args:
         bundle: holds both sides' weights.
         codec: how states travel to the cloud.
+        precision: what both sides' weights are kept in.
     """
 
-    def __init__(self, bundle: Bundle, codec: Codec) -> None:
+    def __init__(self, bundle: Bundle, codec: Codec, precision: Precision = FLOAT32) -> None:
         self.bundle = bundle
         self.codec = codec
-        self.edge = load_edge(bundle)
-        self.cloud = load_cloud(bundle)
+        self.edge = load_edge(bundle, precision.dtype, linear=precision.linear)
+        self.cloud = load_cloud(bundle, precision.dtype, linear=precision.linear)
         self._lossless = codec.name == _LOSSLESS
         # The cloud stage stands twice: for states from the codec, and for exact ones (the full model).
         self._stages: list[Stage] = [*self.edge.stages, self.cloud.stage, self.cloud.stage]

@@ -15,7 +15,7 @@ from ops.quality.policy import Reading, Trace
 from ops.quality.stopwatch import Times
 from shared.errors import BundleError, ConfigError
 from shared.model.bundle import Bundle
-from shared.model.calibration import Calibration, Level
+from shared.model.calibration import Calibration, CodecScore, Level
 from shared.model.manifest import EXITS_FILE
 
 
@@ -46,7 +46,12 @@ def level_of(kept: Certified, costs: Costs, times: Times) -> Level:
 
 
 def calibration_of(
-    ladder: Ladder, promise: Promise, reading: Reading, levels: Sequence[Level], traces: Sequence[Trace]
+    ladder: Ladder,
+    promise: Promise,
+    reading: Reading,
+    levels: Sequence[Level],
+    traces: Sequence[Trace],
+    codecs: Sequence[CodecScore],
 ) -> Calibration:
     """What the bundle keeps; `traces` are answers to the testing texts."""
     return Calibration(
@@ -58,6 +63,7 @@ def calibration_of(
         documents=len(traces),
         tokens=decided(traces),
         levels=tuple(levels),
+        codecs=tuple(codecs),
     )
 
 

@@ -16,6 +16,7 @@ from ops.quality.calibrate import (
     fit,
     parts,
 )
+from ops.quality.codecs import answer_passages, compare
 from ops.quality.costs import costs_of
 from ops.quality.evidence import Evidence
 from ops.quality.forest import Forest, Progress
@@ -28,9 +29,12 @@ from ops.quality.risk import least_texts
 from ops.quality.spread import MEASURES
 from ops.quality.stopwatch import Stopwatch
 from shared.errors import ConfigError
-from shared.model.calibration import Calibration
+from shared.model.calibration import Calibration, CodecScore
 from shared.model.confidence import Measure
+from shared.tensors.codec import CODECS
 
+# Answers that codecs are compared on: some thousand tokens, of which a few in a thousand differ.
+_CODEC_ANSWERS: Final = 500
 _TIMED: Final = 24  # answers: cloud time per token is a rough figure, of this machine alone
 
 
@@ -104,22 +108,38 @@ def calibrate(
     tuning, testing = parts(range(len(questions)), seed)
     chosen = fit(forest, tuning, promise)
     kept = certify(forest, chosen, tuning, testing, promise)
+    tested = [questions[index] for index in testing]
+    codecs = _codec_scores(forest, testing[:_CODEC_ANSWERS])
     return Outcome(
-        _calibration(ladder, [questions[index] for index in testing], promise, chosen, kept),
+        _calibration(ladder, tested, promise, chosen, kept, codecs),
         _scores(chosen.evidence, chosen.reading.temperatures, agreement),
         _left_out(promise, kept, len(testing)),
         forest,
     )
 
 
+def _codec_scores(forest: Forest, chosen: Sequence[int]) -> list[CodecScore]:
+    """Each codec's, on the full model's answers to some of the questions."""
+    ladder = forest.ladder
+    (answers,) = forest.decode([unsplit_policy(ladder.exits)], chosen)
+    passages = answer_passages(ladder, [forest.trees[index].question for index in chosen], answers)
+    return [result.score for result in compare(ladder, passages, CODECS.values())] if passages else []
+
+
 def _calibration(
-    ladder: Ladder, tested: Sequence[Question], promise: Promise, chosen: Fit, kept: Sequence[Certified]
+    ladder: Ladder,
+    tested: Sequence[Question],
+    promise: Promise,
+    chosen: Fit,
+    kept: Sequence[Certified],
+    codecs: Sequence[CodecScore],
 ) -> Calibration:
     policies = [each.policy for each in kept]
     times = Stopwatch(ladder).compare(tested[:_TIMED], policies, rounds=1)
     costs = costs_of(ladder.bundle, ladder.codec)
     levels = [level_of(each, costs, timed) for each, timed in zip(kept, times, strict=True)]
-    return calibration_of(ladder, promise, chosen.reading, levels, kept[0].traces if kept else [])
+    traces = kept[0].traces if kept else []
+    return calibration_of(ladder, promise, chosen.reading, levels, traces, codecs)
 
 
 def _scores(

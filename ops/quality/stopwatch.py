@@ -16,9 +16,10 @@ import torch
 
 from cloud_worker.engine import CloudEngine
 from cloud_worker.work import Work
-from edge_agent.decode import AskCloud, DecodeLoop, Finish, Guess, RunStage
+from edge_agent.decode import AskCloud, DecodeLoop, Finish, Guess, Rewind, RunStage, Use
 from edge_agent.engine import EdgeEngine, EngineSession
 from edge_agent.exits import ExitPolicy
+from edge_agent.want import Want
 from ops.quality.ladder import Ladder
 from ops.quality.policy import ALWAYS, Policy
 from ops.quality.question import Question
@@ -99,14 +100,14 @@ class Stopwatch:
         """The yardstick: all layers in the cloud."""
         spent, ids = Spent(), list(question.prompt)
         caches = [stage.new_cache() for stage in self._stages]
-        loop = self._loop(question, ExitPolicy((ALWAYS,)), use_cloud=False)
-        while isinstance(action := loop.next_action(), RunStage):
-            ids += [token.token for token in loop.tokens[len(ids) - len(question.prompt) :]]
+        loop = self._loop(question, ExitPolicy((ALWAYS,)), use_cloud="never")
+        while isinstance(action := loop.next_action(0.0), RunStage):
+            ids += loop.text(len(ids) - len(question.prompt))
             started_s = time.perf_counter()
             guess = self._whole(ids, caches, action.allowed)
             spent.cloud_s += time.perf_counter() - started_s
             spent.decided += 1
-            loop.on_guess(guess)
+            loop.on_guess(guess, 0.0)
         spent.tokens = [token.token for token in loop.tokens]
         return spent
 
@@ -130,22 +131,25 @@ class Stopwatch:
         return spent
 
     async def _decode(self, question: Question, policy: Policy, engine: EdgeEngine, spent: Spent) -> None:
-        session = engine.open(list(question.prompt), GREEDY)
-        loop = self._loop(question, ExitPolicy(policy.thresholds), use_cloud=True)
+        session = engine.open(list(question.prompt), GREEDY, policy.thresholds)
+        loop = self._loop(question, ExitPolicy(policy.thresholds), use_cloud="unsure")
         sent = 0
-        while not isinstance(action := loop.next_action(), Finish):
-            session.ids += [token.token for token in loop.tokens[len(session.ids) - len(question.prompt) :]]
-            if isinstance(action, RunStage):
-                spent.decided += action.stage == 0
-                loop.on_guess(await engine.run_stage(session, action.stage, action.allowed))
-            else:
-                loop.on_cloud_token(self._ask(session, action, sent, spent))
-                sent = action.position + 1
+        while not isinstance(action := loop.next_action(0.0), Finish):
+            match action:
+                case RunStage(stage, allowed):
+                    session.ids += loop.text(len(session.ids) - len(question.prompt))
+                    spent.decided += stage == 0
+                    loop.on_guess(await engine.run_stage(session, stage, allowed), 0.0)
+                case AskCloud((want,)):  # without lookahead one at a time
+                    loop.on_cloud_token(want.position, self._ask(session, want, sent, spent))
+                    sent = want.position + 1
+                case Rewind(length):
+                    session.rewind(length)
         spent.edge_s += session.compute_s
         spent.tokens = [token.token for token in loop.tokens]
 
-    def _ask(self, session: EngineSession, ask: AskCloud, sent: int, spent: Spent) -> Guess:
-        end = ask.position + 1
+    def _ask(self, session: EngineSession, want: Want, sent: int, spent: Spent) -> Guess:
+        end = want.position + 1
         work = Work(
             _ADDRESS,
             epoch=1,
@@ -154,8 +158,8 @@ class Stopwatch:
             count=end - sent,
             codec=self._ladder.codec.name,
             states=session.states.rows(sent, end),
-            wants=(ask.position,),
-            allowed=(ask.allowed or (),),
+            wants=(want.position,),
+            allowed=(tuple(want.allowed or ()),),
         )
         started_s = time.perf_counter()
         (done,) = self._cloud.run([work], 0.0)
@@ -173,7 +177,7 @@ class Stopwatch:
             measures=policy.reading.measures,
         )
 
-    def _loop(self, question: Question, exits: ExitPolicy, *, use_cloud: bool) -> DecodeLoop:
+    def _loop(self, question: Question, exits: ExitPolicy, *, use_cloud: Use) -> DecodeLoop:
         return DecodeLoop(
             len(question.prompt),
             exits,

@@ -95,6 +95,17 @@ def level_table(calibration: Calibration) -> Table:
     return table
 
 
+def codec_table(calibration: Calibration) -> Table:
+    """What each codec costs."""
+    table = _table("codecs, on the full model's answers to testing texts")
+    table.add_column("codec")
+    for name in ("bytes per token", "cloud's tokens unchanged"):
+        table.add_column(name, justify="right")
+    for score in calibration.codecs:
+        table.add_row(score.name, str(score.bytes_per_token), _percent(score.agreement, digits=2))
+    return table
+
+
 def measure_table(found: Mapping[Measure, MeasureScore], exits: Sequence[int], agreement: float) -> Table:
     """How well each measure tells right guesses from wrong ones; the one that does best is bold.
 

@@ -14,7 +14,7 @@ from ops.faults.rig import Plan, Rig
 from ops.faults.run import Fault
 from ops.faults.servers import find_binary
 from ops.faults.versions import versions
-from ops.quality.provenance import commit, machine
+from ops.provenance import commit, machine
 from ops.soak.deck import faults_for
 from ops.soak.devices import DEVICES, Devices
 from ops.soak.memory import INTERVAL_S, MemoryLog, watch

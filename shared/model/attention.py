@@ -15,32 +15,47 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from shared.model.cache import Segment, StageCache
+from shared.model.cache import Segment, StageCache, Views
 
 PACKED_ATTENTION = "antiphon_packed"
 
 
 class _Span:
-    """One segment's rows `[first_row, end_row)` of the packed forward, and the masks over its keys."""
+    """One segment's rows of the packed forward: where its keys and values are, and who may see what.
 
-    __slots__ = ("_masks", "cache", "end_row", "first_row")
+    All layers' views are taken once for a forward: taken layer by layer they cost more than the copies
+    and, for short contexts, as much as attending.
+    """
 
-    def __init__(self, cache: StageCache, first_row: int, rows: int) -> None:
-        self.cache = cache
-        self.first_row = first_row
-        self.end_row = first_row + rows
+    __slots__ = ("_cache", "_device", "_end", "_keys", "_masks", "_start", "new_keys", "new_values", "rows")
+
+    def __init__(self, cache: StageCache, rows: int, device: torch.device) -> None:
+        self.rows = rows
+        self._cache = cache
+        self._device = device
+        self._start = cache.frontier
+        self._end = self._start + rows
+        self._keys: dict[int | None, tuple[Views, Views]] = {}
         self._masks: dict[int | None, Tensor | None] = {}
 
-    @property
-    def rows(self) -> int:
-        return self.end_row - self.first_row
+    def reserve(self) -> None:
+        """Make room for the rows; before any layer writes."""
+        self._cache.reserve(self.rows)
+        self.new_keys, self.new_values = self._cache.views(self._start, self._end)
 
-    def first_key(self, window: int | None) -> int:
-        """The oldest position that any of these rows may still see."""
-        return 0 if window is None else max(0, self.cache.frontier - window + 1)
+    def advance(self) -> None:
+        """Every layer has written."""
+        self._cache.advance(self.rows)
+
+    def seen(self, layer: int, window: int | None) -> tuple[Tensor, Tensor]:
+        """Keys and values (kv_heads, keys, head_size) from the oldest that any of these rows may see on."""
+        if window not in self._keys:
+            self._keys[window] = self._cache.views(self._first_key(window), self._end)
+        keys, values = self._keys[window]
+        return keys[layer], values[layer]
 
     def mask(self, window: int | None) -> Tensor | None:
-        """(rows, keys from `first_key` on), True where a row may look; None if every row sees every key.
+        """(rows, keys that are seen), True where a row may look; None if every row sees every key.
 
         Built once per window and shared by all layers of the forward.
         """
@@ -48,39 +63,56 @@ class _Span:
             self._masks[window] = None if self.rows == 1 else self._build_mask(window)
         return self._masks[window]
 
+    def _first_key(self, window: int | None) -> int:
+        return 0 if window is None else max(0, self._start - window + 1)
+
     def _build_mask(self, window: int | None) -> Tensor:
-        start = self.cache.frontier
-        rows = torch.arange(start, start + self.rows)[:, None]
-        keys = torch.arange(self.first_key(window), start + self.rows)[None, :]
+        rows = torch.arange(self._start, self._end, device=self._device)[:, None]
+        keys = torch.arange(self._first_key(window), self._end, device=self._device)[None, :]
         causal = keys <= rows
         return causal if window is None else causal & (keys > rows - window)
 
 
 class PackedRows:
-    """Whose rows are where in a packed forward over one stage."""
+    """Whose rows are where in a packed forward over one stage.
 
-    __slots__ = ("first_layer", "positions", "spans")
+    Args:
+        segments: whose rows they are, one after another.
+        first_layer: of the stage, by the model's numbering.
+        device: of the stage.
+    """
 
-    def __init__(self, segments: Sequence[Segment], first_layer: int) -> None:
+    __slots__ = ("first_layer", "positions", "sizes", "spans")
+
+    def __init__(self, segments: Sequence[Segment], first_layer: int, device: torch.device) -> None:
         self.first_layer = first_layer
-        self.spans: list[_Span] = []
-        row = 0
-        for cache, rows in segments:
-            self.spans.append(_Span(cache, row, rows))
-            row += rows
-        starts = [segment.cache.frontier for segment in segments]
-        ranges = [torch.arange(s, s + segment.rows) for s, segment in zip(starts, segments, strict=True)]
-        self.positions = torch.cat(ranges)[None]  # (1, total_rows)
+        self.spans = [_Span(cache, rows, device) for cache, rows in segments]
+        self.sizes = [rows for _, rows in segments]
+        positions = [position for cache, rows in segments for position in _positions(cache, rows)]
+        self.positions = torch.tensor([positions], device=device)  # (1, total_rows)
 
     def reserve(self) -> None:
         """Make room in every cache before any layer writes."""
         for span in self.spans:
-            span.cache.reserve(span.rows)
+            span.reserve()
 
     def advance(self) -> None:
         """Move every frontier, once all layers have written."""
         for span in self.spans:
-            span.cache.advance(span.rows)
+            span.advance()
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Put all rows, (kv_heads, total_rows, head_size), at their sessions' frontiers."""
+        parts = zip(
+            self.spans, torch.split(keys, self.sizes, 1), torch.split(values, self.sizes, 1), strict=True
+        )
+        for span, new_keys, new_values in parts:
+            span.new_keys[layer].copy_(new_keys)
+            span.new_values[layer].copy_(new_values)
+
+
+def _positions(cache: StageCache, rows: int) -> range:
+    return range(cache.frontier, cache.frontier + rows)
 
 
 def packed_attention(
@@ -113,44 +145,35 @@ def packed_attention(
         (1, total_rows, heads, head_size), and no attention weights.
     """
     layer = int(module.layer_idx) - packed.first_layer  # type: ignore[arg-type]
+    packed.write(layer, key[0], value[0])
     outputs = []
-    for span in packed.spans:
-        rows = slice(span.first_row, span.end_row)
-        keys, values = span.cache.write(layer, key[0, :, rows], value[0, :, rows])
-        first = span.first_key(sliding_window)
-        outputs.append(
-            _attend(
-                query[:, :, rows],
-                keys[:, first:],
-                values[:, first:],
-                span.mask(sliding_window),
-                scaling,
-                softcap,
-            )
-        )
-    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-    return output.transpose(1, 2), None
+    for span, rows in zip(packed.spans, torch.split(query, packed.sizes, 2), strict=True):
+        keys, values = span.seen(layer, sliding_window)
+        outputs.append(_attend(rows, keys, values, span.mask(sliding_window), scaling, softcap))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None
 
 
 def _attend(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float, softcap: float | None
 ) -> Tensor:
-    """(1, heads, rows, head_size) over (kv_heads, keys, head_size)."""
+    """Of (1, heads, rows, head_size) over (kv_heads, keys, head_size): (1, rows, heads, head_size)."""
     if softcap is not None:
-        return _attend_capped(query, keys, values, mask, scaling, softcap)
+        return _attend_capped(query, keys, values, mask, scaling, softcap).transpose(1, 2)
+    _, heads, rows, head_size = query.shape
     if mask is None:
         # One row: the query heads that share a key head become its rows, which spares the repeat.
-        folded = query.reshape(1, keys.shape[0], -1, query.shape[-1])
+        folded = query.reshape(1, keys.shape[0], -1, head_size)
         output = scaled_dot_product_attention(folded, keys[None], values[None], scale=scaling)
-        return output.reshape(query.shape)
-    return scaled_dot_product_attention(
+        return output.reshape(1, rows, heads, head_size)
+    output = scaled_dot_product_attention(
         query,
         keys[None],
         values[None],
         attn_mask=mask,
         scale=scaling,
-        enable_gqa=query.shape[1] != keys.shape[0],
+        enable_gqa=heads != keys.shape[0],
     )
+    return output.transpose(1, 2)
 
 
 def _attend_capped(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+Views: TypeAlias = tuple[Tensor, ...]
+"""A view for each layer of a stage, counted from its first."""
 
 BLOCK_TOKENS = 64  # room grows by at least this much, so that decoding seldom allocates
 
@@ -20,8 +23,15 @@ class StageCache:
 
     __slots__ = ("_frontier", "_store")
 
-    def __init__(self, layers: int, kv_heads: int, head_size: int, dtype: torch.dtype) -> None:
-        self._store = torch.empty((layers, 2, kv_heads, 0, head_size), dtype=dtype)
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        head_size: int,
+        dtype: torch.dtype,
+        device: torch.device | None = None,
+    ) -> None:
+        self._store = torch.empty((layers, 2, kv_heads, 0, head_size), dtype=dtype, device=device)
         self._frontier = 0
 
     @property
@@ -51,23 +61,13 @@ class StageCache:
         grown[:, :, :, : self._frontier] = self._store[:, :, :, : self._frontier]
         self._store = grown
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put rows at the frontier, without moving it, and return all rows up to their end.
+    def views(self, start: int, end: int) -> tuple[Views, Views]:
+        """Each layer's keys, and values, at positions `[start, end)`: (kv_heads, end - start, head_size).
 
-        Args:
-            layer: counted from the stage's first layer.
-            keys: (kv_heads, rows, head_size); room for them was reserved.
-            values: as `keys`.
-
-        Returns:
-            Views (kv_heads, frontier + rows, head_size) of keys and values.
+        What is written there lands in the cache. Valid until more room is reserved.
         """
-        start = self._frontier
-        end = start + keys.shape[1]
-        all_keys, all_values = self._store[layer]
-        all_keys[:, start:end] = keys
-        all_values[:, start:end] = values
-        return all_keys[:, :end], all_values[:, :end]
+        keys, values = self._store[:, :, :, start:end].unbind(1)
+        return keys.unbind(0), values.unbind(0)
 
     def advance(self, rows: int) -> None:
         """Move the frontier over rows that every layer has written."""

@@ -32,6 +32,21 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cloud_us_per_token: float
 
 
+class CodecScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the cloud's tokens lose when states travel in a codec.
+
+    Attributes:
+        name: of the codec.
+        bytes_per_token: of a row, at the bundle's width.
+        agreement: share of the cloud's greedy tokens that are the same as from exact states, along the
+            full model's answers to the testing texts.
+    """
+
+    name: str
+    bytes_per_token: int
+    agreement: float
+
+
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A bundle's trade-off between agreement and cloud use.
 
@@ -44,6 +59,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         documents: answers that the promises were tested on.
         tokens: decided tokens in them.
         levels: by agreement, ascending.
+        codecs: each codec's score; empty in a calibration that is older than them.
     """
 
     exits_sha256: str
@@ -54,6 +70,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     documents: int
     tokens: int
     levels: tuple[Level, ...]
+    codecs: tuple[CodecScore, ...] = ()
 
 
 def level_for(calibration: Calibration | None, quality: float) -> Level:

@@ -45,11 +45,25 @@ class ExitParts(nn.Module):
         Returns:
             (rows, vocab), after what the family does to its logits.
         """
-        normed = self.norm(rows if self.mlp is None else rows + self._branch(self.mlp, rows))
+        normed = self.normed(rows)
         logits = linear(normed, shared) if self.lm_head is None else self.lm_head(normed)
         if self.lora_down is not None and self.lora_up is not None:
             logits = logits + self.lora_up(self.lora_down(normed))
+        return self.finished(logits)
+
+    def normed(self, rows: Tensor) -> Tensor:
+        """What the LM head multiplies, for each row of (rows, hidden)."""
+        normed: Tensor = self.norm(rows if self.mlp is None else rows + self._branch(self.mlp, rows))
+        return normed
+
+    def finished(self, logits: Tensor) -> Tensor:
+        """Logits after what the family does to them: number by number, and never changing their order."""
         return logits if self._finish is None else self._finish(logits)
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether the family does anything to its logits."""
+        return self._finish is not None
 
     def _branch(self, mlp: nn.Module, rows: Tensor) -> Tensor:
         """What the head's MLP adds to (rows, hidden), as a layer of the family would do it."""
@@ -92,6 +106,12 @@ class ExitHead:
     def __init__(self, parts: ExitParts, lm_head: Tensor) -> None:
         self.parts = parts
         self.lm_head = lm_head  # (vocab, hidden); the edge's heads share one
+
+    @property
+    def matrix(self) -> Tensor:
+        """The LM head that this exit multiplies by, its own or the shared one: (vocab, hidden)."""
+        own = self.parts.lm_head
+        return self.lm_head if own is None else own.weight
 
     @torch.inference_mode()
     def logits(self, rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from shared.model.heads import ExitHead, ExitParts, exit_parts
 from shared.model.manifest import CLOUD_FILE, EDGE_FILE, EXITS_FILE, ExitEntry
 from shared.model.partition import StagePlan
 from shared.model.stage import Embedding, Rotary, Stage
-from shared.model.weights import WeightFile, open_weights
+from shared.model.weights import MakeLinear, WeightFile, open_weights
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,26 @@ class CloudModel:
     head: ExitHead
 
 
-def load_edge(bundle: Bundle, dtype: torch.dtype = torch.float32, device: str = "cpu") -> EdgeModel:
+def load_edge(
+    bundle: Bundle,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    linear: MakeLinear | None = None,
+) -> EdgeModel:
     """Load the edge's stages from `edge.safetensors` and its exit heads from `exits.safetensors`.
+
+    Args:
+        bundle: what to load.
+        dtype: of rows, caches and weights.
+        device: where they are.
+        linear: makes what stands for the layers' linear layers; see `shared/model/precision.py`.
 
     Raises:
         BundleError: a file is missing, damaged, or not what the manifest says.
+        ConfigError: this CPU can't compute with such linear layers.
     """
     with open_weights(bundle.weight_file(EDGE_FILE), device) as weights:
-        builder = _Builder(bundle, weights, dtype, device)
+        builder = _Builder(bundle, weights, dtype, device, linear)
         embedding = builder.vocabulary_matrix("embed.weight")
         lm_head = embedding if bundle.manifest.tied_head else builder.vocabulary_matrix("lm_head.weight")
         plans = bundle.partition.edge_stages
@@ -67,14 +79,26 @@ def load_exit_heads(
         return [builder.exit_head(entry, lm_head) for entry in bundle.manifest.exits]
 
 
-def load_cloud(bundle: Bundle, dtype: torch.dtype = torch.float32, device: str = "cpu") -> CloudModel:
+def load_cloud(
+    bundle: Bundle,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    linear: MakeLinear | None = None,
+) -> CloudModel:
     """Load the last stage and the LM head from `cloud.safetensors` alone.
+
+    Args:
+        bundle: what to load.
+        dtype: of rows, caches and weights.
+        device: where they are.
+        linear: makes what stands for the layers' linear layers; see `shared/model/precision.py`.
 
     Raises:
         BundleError: the file is missing, damaged, or not what the manifest says.
+        ConfigError: this CPU can't compute with such linear layers.
     """
     with open_weights(bundle.weight_file(CLOUD_FILE), device) as weights:
-        builder = _Builder(bundle, weights, dtype, device)
+        builder = _Builder(bundle, weights, dtype, device, linear)
         stage = builder.stage(bundle.partition.cloud_stage, None)
         head = builder.final_head(builder.vocabulary_matrix("lm_head.weight"))
     return CloudModel(stage, head)
@@ -83,9 +107,17 @@ def load_cloud(bundle: Bundle, dtype: torch.dtype = torch.float32, device: str =
 class _Builder:
     """Makes the parts of one side from its weight file."""
 
-    def __init__(self, bundle: Bundle, weights: WeightFile, dtype: torch.dtype, device: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        weights: WeightFile,
+        dtype: torch.dtype,
+        device: str,
+        linear: MakeLinear | None = None,
+    ) -> None:
         self._bundle = bundle
         self._weights = weights
+        self._linear = linear
         self._dtype = dtype
         self._device = torch.device(device)
         self._family: Family = family_of(bundle.manifest.family)
@@ -129,7 +161,12 @@ class _Builder:
     def _layer(self, index: int) -> nn.Module:
         with torch.device("meta"):
             layer = self._family.layer(self._config, index)
-        return self._weights.fill(layer, f"layers.{index}", self._dtype)
+        name = f"layers.{index}"
+        if self._linear is None:
+            return self._weights.fill(layer, name, self._dtype)
+        # Opened for this layer alone: pages that were read stay in memory until their mapping goes.
+        with open_weights(self._weights.path) as weights:
+            return weights.fill(layer, name, self._dtype, self._linear)
 
     def _embed(self, weight: Tensor) -> Embedding:
         scale = self._family.embedding_scale

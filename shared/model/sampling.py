@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,9 +42,32 @@ def gumbel_noise(seed: int, position: int, size: int) -> Tensor:
     Returns:
         `(size,)` float64.
     """
-    words = np.random.Philox(key=seed, counter=[0, 0, 0, position]).random_raw(size)
+    return torch.from_numpy(_gumbel(_words(seed, position, size)))
+
+
+def gumbel_noise_of(ids: npt.NDArray[np.int64], seed: int, position: int) -> npt.NDArray[np.float64]:
+    """The noise of a few tokens in the draw of the token at `position`, as in `gumbel_noise`.
+
+    Args:
+        ids: `(tokens,)`, at least one.
+        seed: the session's seed.
+        position: position of the token to be drawn.
+
+    Returns:
+        `(tokens,)` float64.
+    """
+    # Raw words are cheap, and the first ones don't depend on how many are drawn; logarithms are not.
+    return _gumbel(_words(seed, position, int(ids.max()) + 1)[ids])
+
+
+def _words(seed: int, position: int, size: int) -> npt.NDArray[np.uint64]:
+    return np.random.Philox(key=seed, counter=[0, 0, 0, position]).random_raw(size)
+
+
+def _gumbel(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # (0, 1), never 0 or 1
-    return torch.from_numpy(-np.log(-np.log(uniform)))
+    noise: npt.NDArray[np.float64] = -np.log(-np.log(uniform))
+    return noise
 
 
 def draw(
@@ -74,13 +98,24 @@ def draw(
         possible = logits[ids]
         logits = torch.full_like(logits, -torch.inf).index_copy(0, ids, possible)
     token = int(logits.argmax())
-    confidence = _CONFIDENCES[measure]((possible / confidence_temperature).softmax(dim=-1))
+    confidence = confidence_of(possible, confidence_temperature, measure)
     if sampling.temperature > 0.0:
         # The maximum goes first, so that a tiny temperature overflows to minus infinity alone.
         scores = (logits.double() - logits.max()) / sampling.temperature
         kept = _keep_likely(scores, sampling)
         token = int((kept + gumbel_noise(sampling.seed, position, logits.shape[-1])).argmax())
     return Draw(token, confidence)
+
+
+def confidence_of(logits: Tensor, temperature: float = 1.0, measure: Measure = MAX_PROBABILITY) -> float:
+    """How sure a stage is of its most probable token.
+
+    Args:
+        logits: of all tokens that may come, `(tokens,)` float32.
+        temperature: divides them first (calibration).
+        measure: what the confidence is.
+    """
+    return _CONFIDENCES[measure]((logits / temperature).softmax(dim=-1))
 
 
 def _max_probability(probabilities: Tensor) -> float:

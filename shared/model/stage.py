@@ -72,6 +72,8 @@ class Stage:
         self.dtype = dtype
         self.max_positions = max_positions
         self._layers = tuple(layers)
+        # Every layer has a norm, whatever its matrices are kept in.
+        self.device = next(self._layers[0].parameters()).device
         self._rotary = rotary
         self._embed = embed
         self._kv_heads = kv_heads
@@ -84,7 +86,7 @@ class Stage:
 
     def new_cache(self) -> StageCache:
         """An empty cache for one more session."""
-        return StageCache(len(self._layers), self._kv_heads, self._head_size, self.dtype)
+        return StageCache(len(self._layers), self._kv_heads, self._head_size, self.dtype, self.device)
 
     def cache_bytes(self, tokens: int) -> int:
         """What the keys and values of `tokens` positions take, in bytes."""
@@ -109,8 +111,9 @@ class Stage:
             ValueError: inputs and segments don't fit each other.
         """
         self._check(inputs, segments)
-        packed = PackedRows(segments, self.plan.first_layer)
+        packed = PackedRows(segments, self.plan.first_layer, self.device)
         packed.reserve()
+        inputs = inputs.to(self.device)
         rows = self._embed(inputs) if self._embed is not None else inputs.to(self.dtype)
         hidden = self._run(rows[None], packed)[0]
         packed.advance()

@@ -76,6 +76,9 @@ class Step(msgspec.Struct, array_like=True, frozen=True, tag="s"):
         wants: positions in `[from_position, from_position + count)`, ascending.
         allowed: for each wanted position the ids its token may have, where a grammar leaves few; empty
             lists, and lists that are not there, allow all.
+        after: the step that this one builds on; a worker that has not taken that one answers `Resume`,
+            since it may hold rows that were rewritten meanwhile. 0: what it said when it was opened.
+        codec: what `states` are in; empty: the session's.
     """
 
     epoch: Epoch
@@ -85,6 +88,8 @@ class Step(msgspec.Struct, array_like=True, frozen=True, tag="s"):
     states: Annotated[bytes, Meta(max_length=MAX_STATES_BYTES)]
     wants: Annotated[list[Position], Meta(max_length=MAX_WANTS)] = []
     allowed: Annotated[list[AllowedIds], Meta(max_length=MAX_WANTS)] = []
+    after: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    codec: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Close(msgspec.Struct, array_like=True, frozen=True, tag="c"):
@@ -127,11 +132,17 @@ class Tokens(msgspec.Struct, array_like=True, frozen=True, tag="T"):
 
 
 class Resume(msgspec.Struct, array_like=True, frozen=True, tag="R"):
-    """Worker to edge: step `number` left a gap; send again from `frontier`."""
+    """Worker to edge: step `number` left a gap; send again from `frontier`.
+
+    Attributes:
+        taken: the newest step of this epoch that the worker has taken: what it holds below `frontier` is as
+            the text was then. 0: none, so what it holds is from a log.
+    """
 
     epoch: Epoch
     number: StepNumber
     frontier: Position
+    taken: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
 
 
 class Refused(msgspec.Struct, array_like=True, frozen=True, tag="X"):

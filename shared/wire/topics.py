@@ -9,6 +9,7 @@ derives where it answers from the topic it was asked on, never from a response t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared.errors import TopicError
@@ -20,6 +21,15 @@ MAX_TOPIC_CHARS = 512
 # Of a bundle's name and digest in its pool's id, which may have 64 characters.
 _MODEL_CHARS = 47
 _DIGEST_CHARS = 16
+# A session's topics come back with every token: built and taken apart once while the session lives.
+_MAX_CACHED = 4096
+
+
+class EdgeAddress(NamedTuple):
+    """An edge of a tenant."""
+
+    tenant: str
+    edge: str
 
 
 class SessionAddress(NamedTuple):
@@ -28,6 +38,11 @@ class SessionAddress(NamedTuple):
     tenant: str
     edge: str
     session: str
+
+    @property
+    def owner(self) -> EdgeAddress:
+        """Whose session it is."""
+        return EdgeAddress(self.tenant, self.edge)
 
 
 ParseAddress = Callable[[str], SessionAddress]
@@ -56,6 +71,7 @@ def open_filter(tenant: str, model: str, pool: str) -> str:
     return f"$share/{pool}/{ROOT}/{tenant}/pool/{model}/open/+/+"
 
 
+@lru_cache(_MAX_CACHED)
 def steps_topic(address: SessionAddress, worker: str) -> str:
     """Where a session's steps go: straight to its worker."""
     return f"{ROOT}/{address.tenant}/worker/{worker}/steps/{address.edge}/{address.session}"
@@ -66,6 +82,17 @@ def steps_filter(tenant: str, worker: str) -> str:
     return f"{ROOT}/{tenant}/worker/{worker}/steps/+/+"
 
 
+def step_group_topic(edge: EdgeAddress, worker: str) -> str:
+    """Where steps of several sessions of one edge go together; the sessions stand in the payload."""
+    return f"{ROOT}/{edge.tenant}/worker/{worker}/steps/{edge.edge}"
+
+
+def step_group_filter(tenant: str, worker: str) -> str:
+    """Every edge's grouped steps for one worker."""
+    return f"{ROOT}/{tenant}/worker/{worker}/steps/+"
+
+
+@lru_cache(_MAX_CACHED)
 def reply_topic(address: SessionAddress) -> str:
     """Where a worker answers a session."""
     return f"{ROOT}/{address.tenant}/edge/{address.edge}/session/{address.session}/reply"
@@ -74,6 +101,11 @@ def reply_topic(address: SessionAddress) -> str:
 def reply_filter(tenant: str, edge: str) -> str:
     """The replies of all sessions of one edge."""
     return f"{ROOT}/{tenant}/edge/{edge}/session/+/reply"
+
+
+def reply_group_topic(edge: EdgeAddress) -> str:
+    """Where a worker answers several sessions of one edge together; the sessions stand in the payload."""
+    return f"{ROOT}/{edge.tenant}/edge/{edge.edge}/replies"
 
 
 def worker_status_topic(tenant: str, worker: str) -> str:
@@ -132,16 +164,45 @@ def parse_open(topic: str) -> SessionAddress:
     return SessionAddress(ids["tenant"], ids["edge"], ids["session"])
 
 
+@lru_cache(_MAX_CACHED)
 def parse_steps(topic: str) -> SessionAddress:
     """Whose step this is, from a step's topic."""
     ids = _ids(topic, "{tenant}/worker/{worker}/steps/{edge}/{session}")
     return SessionAddress(ids["tenant"], ids["edge"], ids["session"])
 
 
+def parse_step_group(topic: str) -> EdgeAddress:
+    """Whose steps these are, from the topic of a group."""
+    ids = _ids(topic, "{tenant}/worker/{worker}/steps/{edge}")
+    return EdgeAddress(ids["tenant"], ids["edge"])
+
+
+@lru_cache(_MAX_CACHED)
 def parse_reply(topic: str) -> SessionAddress:
     """Whose reply this is, from a reply's topic."""
     ids = _ids(topic, "{tenant}/edge/{edge}/session/{session}/reply")
     return SessionAddress(ids["tenant"], ids["edge"], ids["session"])
+
+
+def parse_reply_group(topic: str) -> EdgeAddress:
+    """Whose replies these are, from the topic of a group."""
+    ids = _ids(topic, "{tenant}/edge/{edge}/replies")
+    return EdgeAddress(ids["tenant"], ids["edge"])
+
+
+@lru_cache(_MAX_CACHED)
+def part_topics(group_topic: str) -> Callable[[str], str]:
+    """From a group's topic: where a message of one of its sessions would have travelled alone.
+
+    Raises:
+        TopicError: it is no group's.
+    """
+    try:
+        edge = parse_reply_group(group_topic)
+    except TopicError:
+        parse_step_group(group_topic)
+        return lambda session: f"{group_topic}/{session}"
+    return lambda session: reply_topic(SessionAddress(edge.tenant, edge.edge, session))
 
 
 def parse_worker_status(topic: str) -> str:

@@ -102,6 +102,8 @@ ALLOWED = {
         "hub",
         f"{ROOT}/edge/hub/session/+/reply",
     ),
+    "grouped steps reach their worker": ("hub", "worker/w1/steps/hub", "w1", f"{ROOT}/worker/w1/steps/+"),
+    "grouped replies reach their edge": ("w1", "edge/hub/replies", "hub", f"{ROOT}/edge/hub/replies"),
     "a worker's status reaches the edge": ("w1", "worker/w1/status", "hub", f"{ROOT}/worker/+/status"),
     "a prompt reaches the edge": ("lamp", "device/lamp/prompt", "hub", f"{ROOT}/device/+/prompt"),
     "an answer reaches its device": ("hub", "device/lamp/answer", "lamp", f"{ROOT}/device/lamp/answer"),
@@ -138,6 +140,8 @@ def test_everybody_may_look_for_trouble_with_an_echo_of_their_own(guarded: Serve
 FORBIDDEN = {
     "an edge can't open for another": ("hub", "pool/m/open/hub2/s1", "ops", f"{ROOT}/#"),
     "an edge can't step for another": ("hub", "worker/w1/steps/hub2/s1", "ops", f"{ROOT}/#"),
+    "an edge can't group steps for another": ("hub", "worker/w1/steps/hub2", "ops", f"{ROOT}/#"),
+    "an edge can't group replies": ("hub", "edge/hub/replies", "ops", f"{ROOT}/#"),
     "an edge can't reply": ("hub", "edge/hub/session/s1/reply", "ops", f"{ROOT}/#"),
     "a device can't open": ("lamp", "pool/m/open/lamp/s1", "ops", f"{ROOT}/#"),
     "a device can't reply": ("lamp", "edge/hub/session/s1/reply", "ops", f"{ROOT}/#"),
@@ -152,6 +156,13 @@ FORBIDDEN = {
         "w2",
         f"{ROOT}/worker/w1/steps/+/+",
     ),
+    "a worker can't read another's grouped steps": (
+        "hub",
+        "worker/w1/steps/hub",
+        "w2",
+        f"{ROOT}/worker/w1/steps/+",
+    ),
+    "a worker can't read grouped replies": ("w1", "edge/hub/replies", "w2", f"{ROOT}/edge/hub/replies"),
     "a worker can't read prompts": ("lamp", "device/lamp/prompt", "w1", f"{ROOT}/device/+/prompt"),
     "a device can't read another's answers": (
         "hub",

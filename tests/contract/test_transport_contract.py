@@ -160,6 +160,67 @@ async def test_what_the_broker_would_not_take_is_not_sent(kind: str, tmp_path: P
                 await link.publish("a/#", b"", qos=1, timeout_s=5)
 
 
+SIZES = [0, 1, 100, 127, 128, 16_383, 16_384, 65_536, 200_000]
+
+
+async def test_what_is_published_in_one_turn_arrives_whole_and_in_order(
+    broker_endpoint: ServerProcess, topic: str, unique: Unique
+) -> None:
+    """Packets of a turn share a write, and packets that arrive together a read; their bounds must hold."""
+    sent = [bytes([at % 256]) * size for at, size in enumerate(SIZES * 10)]
+    got: list[bytes] = []
+    async with transport(broker_endpoint, unique("t")) as link:
+        link.subscribe(topic, lambda incoming: got.append(incoming.payload))
+        await link.subscribed(topic, 5)
+        assert all(link.publish_soon(topic, payload) for payload in sent)
+        await eventually(lambda: len(got) == len(sent), 20)
+    assert got == sent
+
+
+async def test_messages_of_every_kind_keep_what_belongs_to_them(
+    broker_endpoint: ServerProcess, topic: str, unique: Unique
+) -> None:
+    """Plain ones at QoS 0 go a way of their own past paho; the others go through it."""
+    got: list[Incoming] = []
+    name = f"{topic}/küche/✓"
+    async with transport(broker_endpoint, unique("t")) as link:
+        link.subscribe(f"{topic}/#", got.append, qos=1)
+        await link.subscribed(f"{topic}/#", 5)
+        for turn in range(3):
+            await link.publish(name, b"acknowledged %d" % turn, qos=1, timeout_s=5)
+            assert link.publish_soon(name, b"plain %d" % turn)
+            await link.publish(name, b"named %d" % turn, user_properties=(("k", "v"),), timeout_s=5)
+        await eventually(lambda: len(got) == 9)
+    assert sorted(got, key=lambda each: each.payload) == [
+        *(Incoming(name, b"acknowledged %d" % turn, 1) for turn in range(3)),
+        *(Incoming(name, b"named %d" % turn, user_properties=(("k", "v"),)) for turn in range(3)),
+        *(Incoming(name, b"plain %d" % turn) for turn in range(3)),
+    ]
+
+
+async def test_a_retained_message_is_known_as_one(
+    broker_endpoint: ServerProcess, topic: str, unique: Unique
+) -> None:
+    got: list[Incoming] = []
+    async with transport(broker_endpoint, unique("t")) as link:
+        await link.wait_connected(5)
+        await link.publish(topic, b"kept", qos=1, retain=True, timeout_s=5)
+        link.subscribe(topic, got.append)
+        await eventually(lambda: got)
+        await link.publish(topic, b"", qos=1, retain=True, timeout_s=5)
+    assert got[0] == Incoming(topic, b"kept", 0, retain=True)
+
+
+async def test_a_topic_that_is_none_is_refused_before_it_is_sent(
+    broker_endpoint: ServerProcess, unique: Unique
+) -> None:
+    async with transport(broker_endpoint, unique("t")) as link:
+        assert await link.wait_connected(5)
+        for bad in ("", "a/#", "a/+/b", "a\0"):
+            with pytest.raises(TopicError):
+                link.publish_soon(bad, b"")
+
+
 def retained_online(server: ServerProcess, topic: str) -> bool | None:
     """What a latecomer hears of a sender; None when nothing is retained."""
     with Client(server) as late:
@@ -276,11 +337,12 @@ async def test_a_connection_that_can_t_be_written_to_is_replaced(
     async with transport(broker_endpoint, unique("t")) as link:
         link.on_state(states.append)
         assert await link.wait_connected(5)
-        refusal = SimpleNamespace(rc=paho.MQTT_ERR_NO_CONN)
-        monkeypatch.setattr(link._link._client, "publish", lambda *_: refusal)
         if soon:
+            link._link._client._sock_close()
             assert not link.publish_soon(topic, b"")
         else:
+            refusal = SimpleNamespace(rc=paho.MQTT_ERR_NO_CONN)
+            monkeypatch.setattr(link._link._client, "publish", lambda *_: refusal)
             with pytest.raises(LinkError, match="did not take"):
                 await link.publish(topic, b"", timeout_s=5)
         await eventually(lambda: states == [True, False, True])

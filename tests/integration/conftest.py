@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +25,10 @@ from ops.stack import Stack
 from shared.config import Settings, load
 from shared.model.bundle import Bundle
 from shared.wire.ids import new_id
+from tests.conftest import make_broker
 from tests.parity.cases import VOCAB
 from tests.parity.checkpoints import save_checkpoint
-from tests.servers import ServerProcess
+from tests.servers import EmbeddedServer, ServerProcess
 
 READY_TIMEOUT_S = 90.0
 ANSWER_TIMEOUT_S = 60.0
@@ -123,6 +124,20 @@ def settings_for(server: ServerProcess, bundle: Path | str, **given: Any) -> Set
         },
         environ={},
     )
+
+
+@pytest.fixture
+def home_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """The home's own bus."""
+    with EmbeddedServer(tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture
+def cloud_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """The cloud's bus."""
+    with make_broker("mosquitto", tmp_path / "cloud") as server:
+        yield server
 
 
 @pytest.fixture

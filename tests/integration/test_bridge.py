@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from broker.mqtt import MqttTransport
-from broker.mqtt_settings import MqttSettings
 from broker.transport import Incoming
 from edge_agent.bridge import Bridge
 from edge_agent.bus import CLOUD, HOME, HOP, Bus
 from edge_agent.lane import MAX_HELD, MAX_HELD_BYTES
 from shared.config import load
 from tests.conftest import make_broker
-from tests.servers import EmbeddedServer, ServerProcess
+from tests.links import link_to
+from tests.servers import ServerProcess
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -43,24 +43,6 @@ class Side:
 
     async def hears(self, word: str) -> None:
         await eventually(lambda: word in self.words, WAIT_S, f"{word} heard")
-
-
-@pytest.fixture
-def home_server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with EmbeddedServer(tmp_path / "home") as server:
-        yield server
-
-
-@pytest.fixture
-def cloud_server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with make_broker("mosquitto", tmp_path / "cloud") as server:
-        yield server
-
-
-def link_to(server: ServerProcess, client_id: str) -> MqttTransport:
-    return MqttTransport(
-        MqttSettings(host=server.host, port=server.port, client_id=client_id, longest_retry_s=0.2)
-    )
 
 
 @asynccontextmanager

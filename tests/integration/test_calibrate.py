@@ -19,8 +19,9 @@ from ops.cli import app
 from shared.config import load
 from shared.errors import ConfigError, PromptError
 from shared.model.bundle import Bundle
-from shared.model.calibration import Calibration, Level
+from shared.model.calibration import Calibration, CodecScore, Level
 from shared.model.manifest import EXITS_FILE
+from shared.tensors.codec import CODECS
 from tests.integration.conftest import Reference
 
 # Least testing texts for an agreement of 0.8 with a confidence of 0.8 are 9.
@@ -69,6 +70,19 @@ def test_thresholds_and_the_table_are_stored_in_the_bundle(bundle: Bundle, text:
     assert sum(level.exit_shares.values()) == pytest.approx(1.0, abs=1e-5)
     assert level.request_rate == level.exit_shares["cloud"]
     assert found.calibration.documents == 28
+
+
+def test_each_codecs_agreement_is_measured_and_stored(bundle: Bundle, text: Path):
+    output = run("model", "calibrate", bundle.path, "--text", text, "--jsonl-field", "said", *LAX, *SHORT)
+    assert "cloud's tokens unchanged" in output
+    found = Bundle.open(bundle.path).calibration
+    assert found is not None
+    scores = {score.name: score for score in found.codecs}
+    assert set(scores) == set(CODECS)
+    assert scores["fp32"] == CodecScore("fp32", 4 * bundle.hidden_size, 1.0)
+    assert scores["int8"].bytes_per_token == CODECS["int8"].row_bytes(bundle.hidden_size)
+    assert scores["int8"].agreement > 0.9
+    assert scores["int4"].agreement <= scores["fp16"].agreement
 
 
 def test_too_small_a_text_is_refused_and_changes_nothing(bundle: Bundle, text: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,14 @@ from cloud_worker.engine import CloudEngine
 from cloud_worker.work import Work
 from shared.errors import ContextGapError, EngineError, EvictedError, WireError
 from shared.model.loading import load_cloud
+from shared.model.prepacked import PrepackedLinear, can_prepack
 from shared.tensors.codec import CODECS
 from shared.wire.topics import SessionAddress
 from tests.integration.conftest import Reference
 
 FP32 = CODECS["fp32"]
+
+MakeEngine = Callable[[], CloudEngine]
 
 
 def address(name: str) -> SessionAddress:
@@ -32,9 +36,24 @@ def work(name: str, start: int, values: torch.Tensor, *, number: int = 1, codec:
     return Work(address(name), 1, number, start, len(values), codec, states, wants=(end - 1,))
 
 
+@pytest.fixture(params=["cpu", "cpu-prepacked", "cuda"])
+def make_engine(request: pytest.FixtureRequest, tiny: Reference) -> MakeEngine:
+    """Engines as workers have them: on each device, and with weights laid out for batches."""
+    device = torch.device(request.param.partition("-")[0])
+    if device.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device here")
+    linear = None
+    if request.param == "cpu-prepacked":
+        if not can_prepack(device, torch.float32):
+            pytest.skip("torch comes without oneDNN here")
+        linear = PrepackedLinear.load
+    model = load_cloud(tiny.bundle, device=str(device), linear=linear)
+    return lambda: CloudEngine(model, tiny.bundle.hidden_size, tiny.bundle.vocab_size)
+
+
 @pytest.fixture
-def engine(tiny: Reference) -> CloudEngine:
-    return CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
+def engine(make_engine: MakeEngine) -> CloudEngine:
+    return make_engine()
 
 
 def tokens(done) -> dict[str, tuple]:
@@ -42,12 +61,12 @@ def tokens(done) -> dict[str, tuple]:
     return {item.work.address.session: item.tokens for item in done}
 
 
-def test_a_batch_of_sessions_gives_each_what_it_gets_alone(engine: CloudEngine, tiny: Reference):
+def test_a_batch_of_sessions_gives_each_what_it_gets_alone(engine: CloudEngine, make_engine: MakeEngine):
     lengths = {"a": 1, "b": 7, "c": 20, "d": 3}
     works = [work(name, 0, rows(count, seed)) for seed, (name, count) in enumerate(lengths.items())]
     together = tokens(engine.run(works, 0.0))
     for each in works:
-        alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
+        alone = make_engine()
         (token,) = tokens(alone.run([each], 0.0))[each.address.session]
         (packed,) = together[each.address.session]
         assert (token.position, token.token) == (packed.position, packed.token)
@@ -68,6 +87,43 @@ def test_a_rewrite_cuts_the_cache_back_first(engine: CloudEngine):
     engine.run([work("s", 4, rows(3, 9), number=2)], 0.0)
     again = tokens(engine.run([work("s", 4, values[4:], number=3)], 0.0))["s"]
     assert again[0].token == tokens(engine.run([work("t", 0, values)], 0.0))["t"][0].token
+
+
+def test_a_work_in_parts_gives_what_it_gives_whole(engine: CloudEngine):
+    values = rows(40, 1)
+    whole = replace(work("whole", 0, values), wants=(3, 20, 39))
+    parted = replace(whole, address=address("parted"))
+    (expected,) = engine.run([whole], 0.0)
+    drawn = [token for first in (0, 16, 32) for token in _part(engine, parted, first)]
+    assert [(each.position, each.token) for each in drawn] == [
+        (each.position, each.token) for each in expected.tokens
+    ]
+
+
+def _part(engine: CloudEngine, whole: Work, first: int) -> tuple:
+    (done,) = engine.run([whole.part(first, min(16, whole.count - first))], 0.0)
+    assert done.error is None
+    return done.tokens
+
+
+def test_works_of_several_codecs_share_a_batch(engine: CloudEngine):
+    codecs = {"a": "fp32", "b": "fp16", "c": "int8", "d": "fp16"}
+    works = [work(name, 0, rows(3, seed), codec=codec) for seed, (name, codec) in enumerate(codecs.items())]
+    together = tokens(engine.run(works, 0.0))
+    engine.drop([each.address for each in works])
+    assert {name: drawn[0].token for name, drawn in together.items()} == {
+        each.address.session: tokens(engine.run([each], 0.0))[each.address.session][0].token for each in works
+    }
+
+
+def test_states_that_are_too_long_do_not_reach_into_the_next_work_of_their_codec(engine: CloudEngine):
+    good = work("good", 0, rows(3, 2))
+    (expected,) = tokens(engine.run([good], 0.0))["good"]
+    engine.drop([good.address])
+    long = replace(work("long", 0, rows(2, 1)), states=FP32.encode(rows(3, 1)))
+    done = {item.work.address.session: item for item in engine.run([long, good], 0.0)}
+    assert "disagree" in str(done["long"].error)
+    assert done["good"].tokens[0].token == expected.token
 
 
 def test_malformed_states_fail_their_session_alone(engine: CloudEngine):
@@ -94,7 +150,7 @@ def test_rows_past_the_caches_end_are_answered_with_where_it_ends_and_nothing_is
 
 
 def test_a_forward_that_breaks_is_run_session_by_session_and_no_row_is_doubled(
-    engine: CloudEngine, tiny: Reference, monkeypatch: pytest.MonkeyPatch
+    engine: CloudEngine, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ):
     # Nothing that a peer can send is known to break a forward; one made to fail stands for it.
     forward = engine._model.stage.forward
@@ -111,7 +167,7 @@ def test_a_forward_that_breaks_is_run_session_by_session_and_no_row_is_doubled(
     assert isinstance(done["breaks"].error, RuntimeError)
     assert done["good"].error is None
     follow = tokens(engine.run([work("good", 4, rows(2, 5), number=2)], 0.0))["good"]
-    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
+    alone = make_engine()
     alone.run([work("good", 0, values)], 0.0)
     assert follow[0].token == tokens(alone.run([work("good", 4, rows(2, 5), number=2)], 0.0))["good"][0].token
 
@@ -152,7 +208,7 @@ def test_memory_that_is_short_is_nobodys_fault(engine: CloudEngine, monkeypatch:
 
 
 def test_logits_that_are_not_finite_are_no_answer_and_spoil_no_other_session(
-    engine: CloudEngine, tiny: Reference, monkeypatch: pytest.MonkeyPatch
+    engine: CloudEngine, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ):
     forward = engine._model.stage.forward
 
@@ -164,7 +220,7 @@ def test_logits_that_are_not_finite_are_no_answer_and_spoil_no_other_session(
     batch = [work("wild", 0, rows(2, 4) * 1e7), work("calm", 0, rows(4, 3))]
     done = {item.work.address.session: item for item in engine.run(batch, 0.0)}
     assert isinstance(done["wild"].error, FloatingPointError)
-    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
+    alone = make_engine()
     (expected,) = tokens(alone.run([work("calm", 0, rows(4, 3))], 0.0))["calm"]
     assert done["calm"].tokens[0].token == expected.token
 
@@ -190,13 +246,15 @@ def test_many_wanted_tokens_are_drawn_like_few(engine: CloudEngine):
         assert few[0].token == done.tokens[end - 1].token
 
 
-def test_one_sessions_outlier_does_not_change_its_neighbours_int8_rows(engine: CloudEngine, tiny: Reference):
+def test_one_sessions_outlier_does_not_change_its_neighbours_int8_rows(
+    engine: CloudEngine, make_engine: MakeEngine
+):
     values, wild = rows(4, 3), rows(4, 6)
     wild[2, 5] = 1e6
     together = tokens(
         engine.run([work("calm", 0, values, codec="int8"), work("wild", 0, wild, codec="int8")], 0.0)
     )
-    alone = CloudEngine(load_cloud(tiny.bundle), tiny.bundle.hidden_size, tiny.bundle.vocab_size)
+    alone = make_engine()
     (expected,) = tokens(alone.run([work("calm", 0, values, codec="int8")], 0.0))["calm"]
     assert together["calm"][0].token == expected.token
     assert together["calm"][0].confidence == pytest.approx(expected.confidence, abs=1e-5)

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 
 from broker.mqtt import MqttTransport
-from broker.mqtt_settings import MqttSettings
 from broker.transport import Incoming
 from edge_agent.bus import CLOUD, Bus
 from edge_agent.gateway import MAX_CORRELATION_BYTES, MAX_RUNNING, MAX_WAITING, DeviceGateway
@@ -23,6 +22,7 @@ from shared.errors import BusyError, PromptError
 from shared.wire import topics
 from shared.wire.topics import DeviceAddress
 from tests.conftest import BROKERS, make_broker
+from tests.links import link_to
 from tests.servers import ServerProcess
 from tests.waiting import eventually
 
@@ -91,12 +91,6 @@ class Home:
 
     async def arrived(self, count: int) -> None:
         await eventually(lambda: len(self.gateway._ledger.in_hand) == count, WAIT_S, f"{count} in hand")
-
-
-def link_to(server: ServerProcess, client_id: str) -> MqttTransport:
-    return MqttTransport(
-        MqttSettings(host=server.host, port=server.port, client_id=client_id, longest_retry_s=0.2)
-    )
 
 
 @asynccontextmanager

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from broker.mqtt import MqttTransport
-from broker.mqtt_settings import MqttSettings
 from broker.transport import Incoming
 from edge_agent.bus import CLOUD, HOME, Bus
 from edge_agent.gateway import DeviceGateway
 from edge_agent.request import Answer, AnswerToken, CloudUse, Request, Timings, TokenEvent
 from shared.wire import topics
 from shared.wire.topics import DeviceAddress
-from tests.conftest import make_broker
-from tests.servers import EmbeddedServer, ServerProcess
+from tests.links import link_to
+from tests.servers import ServerProcess
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -75,24 +73,6 @@ class House:
     gateway: DeviceGateway
     home: Panel
     cloud: Panel
-
-
-@pytest.fixture
-def home_server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with EmbeddedServer(tmp_path / "home") as server:
-        yield server
-
-
-@pytest.fixture
-def cloud_server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with make_broker("mosquitto", tmp_path / "cloud") as server:
-        yield server
-
-
-def link_to(server: ServerProcess, client_id: str) -> MqttTransport:
-    return MqttTransport(
-        MqttSettings(host=server.host, port=server.port, client_id=client_id, longest_retry_s=0.2)
-    )
 
 
 @asynccontextmanager

@@ -48,7 +48,8 @@ async def test_texts_and_costs_are_those_of_the_processes(install: Install, tiny
     threshold = 0.1
     (traces,) = tiny_forest(tiny).decode([same_threshold(threshold)])
     costs = costs_of(tiny.bundle, codec_named("fp32"))
-    async with install(embedded_server, tiny.bundle.path, workers=1) as home:
+    frugal = {"edge__lookahead": 0, "edge__upload": "lazy"}
+    async with install(embedded_server, tiny.bundle.path, workers=1, **frugal) as home:
         answers = await home.ask_all(PROMPTS, threshold=threshold, max_new_tokens=NEW_TOKENS)
     task = ChatTask(tiny.bundle)
     seen: Counter[str] = Counter()

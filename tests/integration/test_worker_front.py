@@ -7,11 +7,13 @@ import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+import torch
 
 from broker.connect import transport_for
 from cloud_worker.service import worker_service
 from ops.readiness import Readiness
 from shared.config import load
+from shared.tensors.codec import codec_named
 from shared.wire.codec import MAX_MESSAGE_BYTES, encode
 from shared.wire.messages import Close, Open, Opened, Refused, Resume, Step, Tokens
 from tests.integration.conftest import Reference
@@ -62,7 +64,7 @@ async def test_a_repeated_step_gets_the_same_reply_and_a_gap_is_named(make_edge:
     await edge.open(1)
     first = await edge.ask(step(1, 1, 0, 3))
     assert await edge.ask(step(1, 1, 0, 3)) == first
-    assert await edge.ask(step(1, 2, 9, 1)) == Resume(1, 2, 3)
+    assert await edge.ask(step(1, 2, 9, 1)) == Resume(1, 2, 3, taken=1)
 
 
 async def test_a_newer_epoch_takes_over_with_the_context_and_the_old_one_is_silenced(make_edge: MakeEdge):
@@ -112,7 +114,7 @@ def fp32(*values: float) -> bytes:
 
 
 def int8(scale: float) -> bytes:
-    return struct.pack("<f", scale) + bytes(HIDDEN)
+    return struct.pack("<f", scale) + codec_named("int8").encode(torch.ones(1, HIDDEN))[4:]
 
 
 BROKEN_STEPS = [

@@ -195,7 +195,7 @@ async def test_a_step_that_breaks_the_engine_is_asked_for_once_more_and_then_its
         await bad.ask(step(1, 1, 0, 5))
         await bad.send(poison(1, 2, 5))
         assert isinstance(await good.ask(step(1, 1, 0, 3)), Tokens)
-        assert await bad.reply() == Resume(1, 2, 0)
+        assert await bad.reply() == Resume(1, 2, 0, taken=2)
         await bad.send(step(1, 3, 0, 5, want=False))
         refused = await bad.ask(poison(1, 4, 5))
         assert isinstance(refused, Refused)
@@ -211,7 +211,7 @@ async def test_a_session_whose_second_try_works_goes_on_and_may_fail_again_later
         edge = pool.edge("s1")
         await opened(edge)
         for number in (1, 3, 5):
-            assert await edge.ask(poison(1, number, 0)) == Resume(1, number, 0)
+            assert await edge.ask(poison(1, number, 0)) == Resume(1, number, 0, taken=number)
             assert isinstance(await edge.ask(step(1, number + 1, 0, 3)), Tokens)
 
 

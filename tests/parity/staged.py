@@ -10,13 +10,16 @@ from torch import Tensor
 from shared.model.bundle import Bundle
 from shared.model.loading import load_cloud, load_edge
 from shared.model.stage import ExitHead, Segment, Stage
+from shared.model.weights import MakeLinear
 
 
 class StagedModel:
     """All rungs of a bundle, the cloud's last."""
 
-    def __init__(self, bundle: Bundle, dtype: torch.dtype = torch.float32) -> None:
-        edge, cloud = load_edge(bundle, dtype), load_cloud(bundle, dtype)
+    def __init__(
+        self, bundle: Bundle, dtype: torch.dtype = torch.float32, linear: MakeLinear | None = None
+    ) -> None:
+        edge, cloud = load_edge(bundle, dtype, linear=linear), load_cloud(bundle, dtype, linear=linear)
         self.stages: list[Stage] = [*edge.stages, cloud.stage]
         self.heads: list[ExitHead] = [*edge.heads, cloud.head]
 

@@ -35,7 +35,7 @@ EXAMPLES = [
     Refused(1, "session", "open it again", retryable=True),
     Busy(1, 0.5),
 ]
-# What the first release writes for EXAMPLES; a build that reads these differently has changed the wire.
+# What the first release wrote for EXAMPLES; a build that reads these differently has changed the wire.
 GOLDEN = [
     "0195a16f01a86162616261626162a46670313694cb3fe666666666666628cb3feccccccccccccd7b",  # Open
     "0198a17301021e02c41001020102010201020102010201020102911f91930709cd0bb8",  # Step
@@ -88,9 +88,10 @@ def test_another_version_is_refused_by_name(message):
 
 
 @pytest.mark.parametrize(("message", "golden"), list(zip(EXAMPLES, GOLDEN, strict=True)), ids=lambda _: "")
-def test_golden_bytes_of_the_first_release_still_decode_and_are_still_written(message, golden):
+def test_golden_bytes_of_the_first_release_still_decode_and_what_is_written_only_appends(message, golden):
     assert decode(message, bytes.fromhex(golden)) == message
-    assert encode(message).hex() == golden
+    then, now = (msgspec.msgpack.decode(each[1:]) for each in (bytes.fromhex(golden), encode(message)))
+    assert now[: len(then)] == then
 
 
 def test_a_step_from_before_grammars_is_read_as_allowing_everything():

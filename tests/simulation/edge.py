@@ -1,107 +1,231 @@
-"""An edge of a storm: the real link and sessions, a toy model behind them."""
+"""An edge of a storm: the real link, sessions, decode loop and generation, a toy model behind them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from random import Random
 
 from broker.transport import Transport
-from edge_agent.cloud_session import Action, Answered, CloudSession, Patience, SendStep
+from edge_agent.agreement import Agreement
+from edge_agent.cloud_session import Patience
+from edge_agent.decode import CLOUD_RUNG, DecodedToken, DecodeLoop, Guess, use_of
+from edge_agent.generation import Generation, Pace
 from edge_agent.link import CloudLink, LinkedSession
-from edge_agent.states import StateLog
-from shared.wire.messages import ToEdge, Tokens
+from edge_agent.lookahead import DraftTime, Lookahead
+from edge_agent.request import Mode
+from shared.wire.messages import Sampling
 from shared.wire.topics import SessionAddress
-from tests.simulation.toy_model import ROW_BYTES, VOCAB, ToyText
+from tests.simulation.checked_session import DIGEST, CheckedSession
+from tests.simulation.toy_model import POLICY, STAGES, STOP_TOKENS, Allowed, FaultFree, ToyGrammar, ToyPlace
 from tests.simulation.trace import Trace
 
-TENANT, MODEL, DIGEST = "home", "toy", "d" * 64
-# Virtual time has no jitter; what is added up in another order differs in the last digits.
-TOLERANCE_S = 1e-6
+TENANT, MODEL = "home", "toy"
 
 
-class CheckedSession(CloudSession):
-    """A session that says when it believes a word which it should not (invariant 7)."""
+class SimEngine:
+    """Has the interface of `EdgeEngine`: one stage of one session at a time, in virtual time.
 
-    stale: list[str]
-    _asked: tuple[int, int] = (0, 0)
+    Args:
+        random: how long what takes.
+    """
 
-    def on_message(self, message: ToEdge, now_s: float) -> list[Action]:
-        """Take a word in; only the newest step that wants something may be answered."""
-        actions = super().on_message(message, now_s)
-        if any(isinstance(action, Answered) for action in actions):
-            number = message.number if isinstance(message, Tokens) else 0
-            if (message.epoch, number) != self._asked:
-                self.stale.append(f"{message} was believed, {self._asked} was asked")
-        self.watch(actions)
-        return actions
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._turn = asyncio.Lock()
+        self._waiting = 0
 
-    def ask(self, position: int, now_s: float, allowed: Sequence[int] | None = None) -> list[Action]:
-        """Ask, and remember which step did."""
-        actions = super().ask(position, now_s, allowed)
-        self.watch(actions)
-        return actions
+    @property
+    def is_busy(self) -> bool:
+        """See `EdgeEngine.is_busy`."""
+        return self._waiting > 0
 
-    def watch(self, actions: Sequence[Action]) -> None:
-        """Remember the newest step that wants a token."""
-        for action in actions:
-            if isinstance(action, SendStep) and action.message.wants:
-                self._asked = (action.message.epoch, action.message.number)
+    async def run_stage(
+        self,
+        place: ToyPlace,
+        stage: int,
+        allowed: Allowed | None = None,
+        on_states: Callable[[], None] | None = None,
+    ) -> Guess:
+        """See `EdgeEngine.run_stage`."""
+
+        def forward() -> None:
+            place.advance(stage)
+            if on_states is not None:
+                on_states()
+
+        await self._run(forward)
+        return place.guess(stage, allowed)
+
+    async def catch_up(self, place: ToyPlace, stage: int) -> None:
+        """See `EdgeEngine.catch_up`."""
+        await self._run(lambda: place.advance(stage))
+
+    async def prefill(self, place: ToyPlace, length: int) -> None:
+        """See `EdgeEngine.prefill`."""
+        await self._run(lambda: [place.advance(stage, length) for stage in range(STAGES)])
+
+    async def _run(self, forward: Callable[[], object]) -> None:
+        """Rows are there some time before whoever waits for them hears of it."""
+        await asyncio.sleep(self._random.choice([0.0, 0.0, 0.01, 0.5]) * self._random.random())
+        self._waiting += 1
+        try:
+            async with self._turn:
+                await self._work()
+                forward()
+                await self._work()
+        finally:
+            self._waiting -= 1
+
+    async def _work(self) -> None:
+        await asyncio.sleep(self._random.choice([0.0, 0.001, 0.01]) * self._random.random())
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one generation is asked for.
+
+    Attributes:
+        budget_s: how long answers of the cloud are of use; infinite: always.
+        lookahead: tokens drafted past an unanswered one.
+        eager: states go up before anything is asked about them.
+    """
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    mode: Mode
+    lookahead: int
+    eager: bool
+    budget_s: float
+    new_tokens: int
+
+
+@dataclass(slots=True)
+class Hub:
+    """What the sessions of one edge share."""
+
+    name: str
+    link: CloudLink
+    engine: SimEngine
+    agreement: Agreement = field(default_factory=Agreement)
+    draft_time: DraftTime = field(default_factory=DraftTime)
 
 
 class SimSession:
     """One generation: what it said, and what was wrong with it.
 
     Attributes:
-        text: the tokens and their paths.
-        wrong: broken promises of the link.
+        place: its text and states.
+        loop: its decode loop.
+        core: its end of the conversation with the cloud.
+        told: its tokens, in the order in which they were told.
     """
 
-    def __init__(self, link: CloudLink, edge: str, name: str, text: ToyText, patience: Patience) -> None:
-        self.address = SessionAddress(TENANT, edge, name)
-        self.text = text
-        self.states = StateLog(ROW_BYTES)
-        self.wrong: list[str] = []
-        self._patience = patience
-        self.core = CheckedSession(
-            DIGEST, VOCAB, "fp32", text.sampling, self.states, patience, link.reply_time
+    def __init__(self, hub: Hub, name: str, wish: Wish, patience: Patience, trace: Trace) -> None:
+        self.address = SessionAddress(TENANT, hub.name, name)
+        self.place = ToyPlace(wish.prompt, wish.sampling)
+        self.told: list[DecodedToken] = []
+        self._hub = hub
+        self._wish = wish
+        self._trace = trace
+        self._reason = ""
+        reply_time = hub.link.reply_time
+        self.core = CheckedSession(wish.sampling, self.place.states, patience, reply_time)
+        self.loop = DecodeLoop(
+            len(wish.prompt),
+            POLICY,
+            wish.new_tokens,
+            STOP_TOKENS,
+            use_of(wish.mode),
+            ToyGrammar.after(wish.prompt),
+            Lookahead(wish.lookahead, reply_time, hub.agreement, hub.draft_time),
         )
-        self.core.stale = self.wrong
-        self._link = link
 
-    async def run(self, new_tokens: int, random: Random, trace: Trace) -> None:
-        """Generate, as `generation.py` does."""
-        linked = self._link.session(self.address.session, self.core)
+    async def run(self) -> None:
+        """Generate, as `agent.py` does."""
+        hub, wish = self._hub, self._wish
+        linked = hub.link.session(self.address.session, self.core)
         linked.open()
+        pace = Pace(wish.eager, hub.link.now_s() + wish.budget_s, hub.link.reply_time)
+        way = _TracedWay(linked, self._trace)
+        making = Generation(self.loop, hub.engine, self.place, way, self._tell, pace)  # type: ignore[arg-type]
         try:
-            for _ in range(new_tokens):
-                await asyncio.sleep(random.choice([0.001, 0.01, 0.5]) * random.random())
-                await self._next(linked, trace)
+            self._reason = await making.run()
         finally:
             linked.close()
+            self._trace.counts["discarded"] += self.loop.discarded
+            self._trace.counts["asked ahead"] += self.core.ahead
 
-    async def _next(self, linked: LinkedSession, trace: Trace) -> None:
-        text = self.text
-        text.catch_up(self.states)
-        if text.is_sure():
-            text.keep(text.guess(), "edge")
-            return
-        started_s = self._link.now_s()
-        allowed = text.allowed()
-        reply = await linked.ask(text.position, allowed or None)
-        self._check_time(self._link.now_s() - started_s)
-        if reply.guess is None:
-            trace.add("degraded", f"{self.address.session} {text.position} {reply.reason}")
-            text.keep(text.guess(), "degraded")
-        else:
-            trace.add("answered", f"{self.address.session} {text.position}")
-            text.keep(reply.guess.token, "cloud")
+    def _tell(self, token: DecodedToken) -> None:
+        kind = "degraded" if token.degraded else "answered" if token.rung == CLOUD_RUNG else "token"
+        self._trace.add(kind, f"{self.address.session} {len(self.told)} {token}")
+        self.told.append(token)
 
-    def _check_time(self, took_s: float) -> None:
-        """The ask's own promise (invariant 5)."""
-        bound_s = self._patience.deadline_s + self._patience.step_deadline_s * len(self.text.tokens) / 256
-        if took_s > bound_s + TOLERANCE_S:
-            self.wrong.append(f"an ask took {took_s:.3f} s; it may take {bound_s:.3f} s")
+    @property
+    def is_degraded(self) -> bool:
+        """Whether a token is the edge's own although the cloud's was wanted."""
+        return any(token.degraded for token in self._said())
+
+    def _said(self) -> list[DecodedToken]:
+        return self.loop.tokens + ([] if self.loop.stop is None else [self.loop.stop])
+
+    def faults(self) -> list[str]:
+        """What is not as it has to be, now that it is over."""
+        said, run = self._said(), FaultFree(self._wish.prompt, self._wish.sampling, self.loop.use_cloud)
+        run.follow(said)
+        faults = list(self.core.wrong)
+        if [token.token for token in said] != run.tokens:
+            faults.append(f"{said} are not the tokens of the run without faults: {run.tokens}")
+        if self.told != self.loop.tokens:
+            faults.append("its tokens are not those that were told")
+        if self._reason != self._expected_reason(run.tokens):
+            faults.append(f"it ended by {self._reason} after {len(said)} tokens")
+        return faults
+
+    def _expected_reason(self, tokens: list[int]) -> str:
+        """Why an answer of these tokens is over; empty: it is not."""
+        if any(token in STOP_TOKENS for token in tokens[:-1]):
+            return "an earlier stop token"
+        if tokens[-1] in STOP_TOKENS:
+            return "stop"
+        return "length" if len(tokens) == self._wish.new_tokens else ""
+
+
+class _TracedWay:
+    """A session's way to the cloud that leaves its steps in the story."""
+
+    def __init__(self, linked: LinkedSession, trace: Trace) -> None:
+        self._linked = linked
+        self._trace = trace
+        self.listen = linked.listen
+        self.ask = linked.ask
+
+    def push(self) -> None:
+        """See `Cloud.push`."""
+        before = self._linked.core.rows_sent
+        self._linked.push()
+        self._trace.counts["rows pushed"] += self._linked.core.rows_sent - before
+
+    def rewind(self, length: int) -> None:
+        """See `Cloud.rewind`."""
+        self._trace.add("rewound", f"{self._linked.address.session} {length}")
+        self._linked.rewind(length)
+
+
+def draw_wish(random: Random, new_tokens: int, *, bounded: bool) -> Wish:
+    """What one session of a storm is asked for."""
+    modes: list[Mode] = ["collaborative", "exact"]
+    return Wish(
+        prompt=tuple(random.randrange(1 << 16) for _ in range(random.choice([1, 3, 12, 40]))),
+        sampling=Sampling(temperature=1.0, seed=random.randrange(1 << 62)),
+        mode=random.choice(modes),
+        lookahead=random.choice([0, 1, 4, 16]),
+        eager=random.random() < 0.5,
+        budget_s=math.inf if bounded or random.random() < 0.7 else random.uniform(0.05, 8.0),
+        new_tokens=new_tokens,
+    )
 
 
 def link_of(transport: Transport, edge: str) -> CloudLink:

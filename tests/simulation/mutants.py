@@ -12,6 +12,9 @@ from typing import Any
 
 from cloud_worker.session import WorkerSession
 from edge_agent.cloud_session import CloudSession
+from edge_agent.decode import DecodeLoop
+from edge_agent.in_flight import InFlight
+from edge_agent.upload import Upload
 from shared.context import memory
 from shared.context.write_behind import WriteBehindLog
 from tests.simulation.toy_model import ToyEngine
@@ -74,21 +77,48 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "the edge believes tokens of an old step",
+        "tokens of an old step are believed",
         CloudSession,
         "_on_tokens",
-        "or message.number != self._number",
-        "",
+        "self._in_flight.is_unanswered(message.number, drawn.position)",
+        "drawn.position in self._wants",
     ),
+    Mutant("what is taken back is waited for", InFlight, "rewind", "if each < position}", "}"),
     Mutant(
         "the edge opens again in the old epoch", CloudSession, "_reopen", "self.epoch += 1", "self.epoch |= 1"
     ),
     Mutant(
         "a position that the worker has is not sent again",
-        CloudSession,
-        "_send_steps",
-        "min(self._sent, self._wanted)",
-        "self._sent",
+        Upload,
+        "steps",
+        "min([self.sent, *(want.position for want in wants[:1])])",
+        "self.sent",
+    ),
+    Mutant("a rewind is not told to the upload", CloudSession, "rewind", "self._upload.rewind(position)", ""),
+    Mutant(
+        "what is rewritten is forgotten at a new worker",
+        Upload,
+        "begin",
+        "[_Rewind(0, each.position) for each in self._rewinds[:1]]",
+        "[]",
+    ),
+    Mutant(
+        "a guess about a taken back text is kept",
+        DecodeLoop,
+        "on_guess",
+        "if self._rewind_to is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "a taken back text is asked about",
+        DecodeLoop,
+        "on_states",
+        "if self._rewind_to is not None:",
+        "if False:",
+    ),
+    Mutant("a question survives its text", DecodeLoop, "_correct", "self._coming = None", "pass"),
+    Mutant(
+        "an answer that comes before its guess is forgotten", DecodeLoop, "on_guess", "self._coming or ", ""
     ),
     Mutant(
         "the worker takes steps of any epoch",
@@ -101,21 +131,61 @@ MUTANTS = (
         "a take-over keeps the old epoch's step numbers",
         WorkerSession,
         "take_over",
-        "self.last_number, self.last_reply = 0, None",
+        "self.last_number = 0",
         "pass",
     ),
     Mutant("the cache is not cut back", ToyEngine, "_truncate", "del rows[position:]", "pass"),
     Mutant("the log is not cut back", memory._Entry, "truncate", "while self.records and", "while False and"),
 )
 
+# What an upload alone shows, in histories so short that a hundred thousand are a matter of seconds.
+UPLOAD_MUTANTS = (
+    Mutant("a step does not name the one before it", Upload, "_step", "self._number + 1\n", "0\n"),
+    Mutant(
+        "a worker is believed whatever was rewritten",
+        Upload,
+        "resume_at",
+        "if rewind.number >= taken",
+        "if False",
+    ),
+    Mutant(
+        "the rewind behind the newest step is forgotten",
+        Upload,
+        "resume_at",
+        "rewind.number >= taken",
+        "rewind.number > taken",
+    ),
+    Mutant(
+        "what is rewritten is forgotten with the next rewind",
+        Upload,
+        "rewind",
+        "self._rewinds[-1].position >= position",
+        "True",
+    ),
+    Mutant(
+        "what is rewritten is forgotten in a new epoch",
+        Upload,
+        "begin",
+        "[_Rewind(0, each.position) for each in self._rewinds[:1]]",
+        "[]",
+    ),
+    Mutant(
+        "the step that a step builds on is not checked",
+        WorkerSession,
+        "judge",
+        "step.after > self.last_number or ",
+        "",
+    ),
+)
+
 # What takes the whole of a worker, or a great deal of bad weather, to matter.
 STORM_MUTANTS = (
     Mutant(
         "the edge never leaves a silent worker",
-        CloudSession,
-        "_resend",
-        "self._wait(self._leave_s)",
-        "self.deadline_s = None",
+        InFlight,
+        "again",
+        "awaited.leave_s\n",
+        "float('inf')\n",
     ),
     Mutant(
         "the log takes any epoch",

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import edge_agent.cloud_session as cloud_session_module
+import edge_agent.generation as generation_module
+import edge_agent.upload as upload_module
 from edge_agent.cloud_session import Patience
-from edge_agent.link import CloudLink
-from tests.simulation.edge import SimSession, link_of
+from tests.simulation.edge import Hub, SimEngine, SimSession, draw_wish, link_of
 from tests.simulation.net import SimBroker
 from tests.simulation.store import StoreServer
-from tests.simulation.toy_model import ROW_BYTES, ToyText
+from tests.simulation.toy_model import ROW_BYTES
 from tests.simulation.trace import Trace
 from tests.simulation.transport import SimTransport
 from tests.simulation.virtual_loop import Process, SimulationError, VirtualLoop
@@ -43,7 +43,7 @@ class SimEdge:
 
     process: Process
     transport: SimTransport
-    link: CloudLink
+    hub: Hub
     running: list[asyncio.Task[Any]] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ class Storm:
 
     def run(self) -> None:
         """Let it pass; `wrong` and the trace tell how it went."""
-        with self.trace.logs(), _chunks_of(self.weather.chunk_rows):
+        with self.trace.logs(), _parts_of(self.weather.chunk_rows):
             asyncio.set_event_loop(self.loop)
             try:
                 self.loop.run_until_complete(self._pass())
@@ -109,16 +109,16 @@ class Storm:
         transport = SimTransport(self._broker, process, f"edge.{name}", None, self.weather.net.refused)
         link = process.context.run(link_of, transport, name)
         process.context.run(transport.start)
-        return SimEdge(process, transport, link)
+        engine = SimEngine(self.weather.stream(f"stages/{name}"))
+        return SimEdge(process, transport, Hub(name, link, engine))
 
     def _begin(self, index: int) -> None:
         random = self.weather.stream(f"session/{index}")
         edge = random.choice(self._edges)
-        prompt = tuple(random.randrange(1 << 16) for _ in range(random.choice([1, 3, 12, 40])))
-        text = ToyText(prompt, random.randrange(1 << 62))
+        wish = draw_wish(random, self.weather.new_tokens, bounded=self.weather.bounded)
         patience = ENDLESS if self.weather.bounded else Patience()
-        session = SimSession(edge.link, edge.process.name, f"s{index}", text, patience)
-        self._store.truth[session.address] = session.states
+        session = SimSession(edge.hub, f"s{index}", wish, patience, self.trace)
+        self._store.truth[session.address] = session.place.states
         self._sessions.append((edge, session))
         edge.running.append(self.loop.spawn(edge.process, self._live(session, random)))
 
@@ -126,7 +126,7 @@ class Storm:
         # A patient edge is there before its first prompt: an ask without a connection is degraded.
         start_s = random.uniform(0.5, 3.0) if self.weather.bounded else random.uniform(0.0, 3.0)
         await asyncio.sleep(start_s)
-        await session.run(self.weather.new_tokens, random, self.trace)
+        await session.run()
 
     # --- the faults --------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Storm:
 
     async def _stop(self) -> None:
         for edge in self._edges:
-            await self.loop.spawn(edge.process, edge.link.aclose())
+            await self.loop.spawn(edge.process, edge.hub.link.aclose())
             edge.process.context.run(edge.transport.stop)
         for worker in list(self._workers.values()):
             if not worker.leaving:
@@ -262,10 +262,8 @@ class Storm:
     def _check_texts(self) -> None:
         for _, session in self._sessions:
             name = session.address.session
-            self.wrong += [f"{name}: {each}" for each in session.wrong]
-            if session.text.tokens != session.text.replay():
-                self.wrong.append(f"{name}: its tokens are not those of the run without faults")
-            if self.weather.bounded and "degraded" in session.text.paths:
+            self.wrong += [f"{name}: {each}" for each in session.faults()]
+            if self.weather.bounded and session.is_degraded:
                 self.wrong.append(f"{name}: a token is degraded although the cloud came back in time")
         self.wrong += self._store.wrong
 
@@ -275,7 +273,7 @@ class Storm:
         if self._store.held():
             self.wrong.append(f"the store holds {self._store.held()} sessions")
         for edge in self._edges:
-            link = edge.link
+            link = edge.hub.link
             if link._sessions or link._publishing or link._probing:
                 self.wrong.append(f"{edge.process} holds sessions or tasks of ended ones")
 
@@ -292,14 +290,14 @@ class Storm:
 
 
 @contextmanager
-def _chunks_of(rows: int) -> Iterator[None]:
-    """Make steps of a few rows, so that short texts take several."""
-    before = cloud_session_module.CHUNK_BYTES
-    cloud_session_module.CHUNK_BYTES = rows * ROW_BYTES
+def _parts_of(rows: int) -> Iterator[None]:
+    """Make steps, and parts of a prompt, of a few rows, so that short texts take several."""
+    before = upload_module.CHUNK_BYTES, generation_module.PREFILL_TOKENS
+    upload_module.CHUNK_BYTES, generation_module.PREFILL_TOKENS = rows * ROW_BYTES, rows
     try:
         yield
     finally:
-        cloud_session_module.CHUNK_BYTES = before
+        upload_module.CHUNK_BYTES, generation_module.PREFILL_TOKENS = before
 
 
 def _unheard(context: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ TOLD_LINES = 400
 REACHED = (
     *("Opened", "Tokens", "Resume", "Busy", "Refused", "Close", "answered", "degraded"),
     *("lost", "doubled", "frozen", "killed", "disconnected", "line_full"),
+    *("rewound", "asked ahead", "rows pushed", "discarded"),
     *("store_claim", "store_append", "context_unlogged", "session_refused", "broker_silent"),
 )
 

@@ -1,16 +1,19 @@
 """A model of hashes: any lost, doubled, misplaced or foreign row changes every token after it.
 
-The edge's row of a position depends on all tokens up to it, as hidden states do; the cloud's token depends on
-every row in its cache. So tokens that are right prove that the cache was.
+A stage's row depends on every row before it in its cache, as hidden states do; the cloud's token depends on
+every row in its cache. So tokens that are right prove that the caches were, at the edge and in the cloud.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Self
 
 from cloud_worker.work import Done, Work
+from edge_agent.decode import DecodedToken, Guess, Use
+from edge_agent.exits import ExitPolicy
 from edge_agent.states import StateLog
 from shared.errors import CodecError, ContextGapError
 from shared.wire.messages import DrawnToken, Sampling
@@ -18,17 +21,17 @@ from shared.wire.topics import SessionAddress
 
 ROW_BYTES = 8
 VOCAB = 1 << 16
+STAGES = 2
+# With these, two tokens in five are sure.
+POLICY = ExitPolicy((0.8, 0.75))
+# One token in fifty or so.
+STOP_TOKENS = range(0, VOCAB, 53)
 
-Allowed = tuple[int, ...]
+Allowed = Sequence[int]
 
 
 def _number(*parts: object) -> int:
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest(), "big")
-
-
-def row_of(tokens: Sequence[int]) -> bytes:
-    """The states of the last of `tokens`."""
-    return _number("row", *tokens).to_bytes(ROW_BYTES, "big")
 
 
 def cloud_token(rows: bytes, sampling: Sampling, allowed: Allowed = ()) -> int:
@@ -37,65 +40,148 @@ def cloud_token(rows: bytes, sampling: Sampling, allowed: Allowed = ()) -> int:
     return allowed[drawn % len(allowed)] if allowed else drawn % VOCAB
 
 
-@dataclass(slots=True)
-class ToyText:
-    """One session's text as the edge sees it.
+class ToyStates(StateLog):
+    """A log of states with every version of a row: what was sent may be found anywhere, for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(ROW_BYTES)
+        self._versions: list[set[bytes]] = []
+
+    def append(self, encoded: bytes) -> None:
+        """See `StateLog.append`."""
+        for position, row in enumerate(_split(encoded), self.frontier):
+            if position == len(self._versions):
+                self._versions.append(set())
+            self._versions[position].add(row)
+        super().append(encoded)
+
+    def ever_had(self, start: int, rows: bytes) -> bool:
+        """Whether each of the rows from `start` on was this session's at its position at some time."""
+        places = self._versions[start:]
+        split = _split(rows)
+        return len(split) <= len(places) and all(
+            row in versions for row, versions in zip(split, places, strict=False)
+        )
+
+
+def _split(rows: bytes) -> list[bytes]:
+    return [rows[at : at + ROW_BYTES] for at in range(0, len(rows), ROW_BYTES)]
+
+
+class ToyPlace:
+    """One session at the edge, with the interface of `EngineSession`.
 
     Attributes:
-        tokens: the prompt and what was generated.
-        paths: who said each generated token: `edge`, `cloud` or `degraded`.
+        ids: the text that the stages read.
+        caches: each stage's rows.
+        states: those of the last stage.
     """
 
-    prompt: tuple[int, ...]
-    seed: int
-    tokens: list[int] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
+    def __init__(self, prompt: Sequence[int], sampling: Sampling) -> None:
+        self.ids = list(prompt)
+        self.sampling = sampling
+        self.caches: list[list[bytes]] = [[] for _ in range(STAGES)]
+        self.states: ToyStates = ToyStates()
 
-    def __post_init__(self) -> None:
-        self.tokens = list(self.prompt)
+    def advance(self, stage: int, length: int | None = None) -> None:
+        """Catch a stage up with the text, or with its first `length` tokens."""
+        rows = self._ahead(stage, self.ids[:length])
+        self.caches[stage] += rows
+        if stage == STAGES - 1:
+            self.states.append(b"".join(rows))
 
-    @property
-    def position(self) -> int:
-        """The last known position."""
-        return len(self.tokens) - 1
+    def guess(self, stage: int, allowed: Allowed | None) -> Guess:
+        """What a stage says next: four times in five what the cloud would say."""
+        drawn = _number("guess", stage, self.caches[stage][-1])
+        states = self.states.rows(0, self.states.frontier) + b"".join(self._ahead(STAGES - 1, self.ids))
+        if drawn % 5:
+            token = cloud_token(states, self.sampling, allowed or ())
+        else:
+            token = allowed[drawn % len(allowed)] if allowed else drawn % VOCAB
+        return Guess(token, drawn // 5 % 1000 / 1000)
 
-    @property
-    def sampling(self) -> Sampling:
-        """How the cloud draws."""
-        return Sampling(temperature=1.0, seed=self.seed)
+    def rewind(self, length: int) -> None:
+        """See `EngineSession.rewind`."""
+        del self.ids[length:]
+        for cache in self.caches:
+            del cache[length:]
+        self.states.truncate(length)
 
-    def catch_up(self, states: StateLog) -> None:
-        """Run the edge's stages over every pending position."""
-        for position in range(states.frontier, len(self.tokens)):
-            states.append(row_of(self.tokens[: position + 1]))
+    def _ahead(self, stage: int, ids: Sequence[int]) -> list[bytes]:
+        """The rows that a stage would add for the text; nothing is changed."""
+        cache = self.caches[stage]
+        reads: Sequence[object] = ids[len(cache) :]
+        if stage:
+            reads = (self.caches[stage - 1] + self._ahead(stage - 1, ids))[len(cache) :]
+        rows = cache[-1:]
+        for read in reads:
+            rows.append(_number("row", stage, rows[-1:], read).to_bytes(ROW_BYTES, "big"))
+        return rows[len(cache[-1:]) :]
 
-    def is_sure(self) -> bool:
-        """Whether the edge answers by itself; about two times in five."""
-        return _number("sure", *self.tokens) % 5 < 2
 
-    def allowed(self) -> Allowed:
-        """What a grammar leaves here; mostly anything."""
-        drawn = _number("allowed", *self.tokens)
-        return () if drawn % 4 else tuple(sorted({drawn % 99, drawn % 98, drawn % 97}))
+@dataclass(slots=True)
+class ToyGrammar:
+    """A `Constraint`: mostly anything may come, sometimes one of three, sometimes a single token."""
 
-    def guess(self) -> int:
-        """The edge's own token."""
-        return _number("guess", *self.tokens) % VOCAB
+    state: int
 
-    def keep(self, token: int, path: str) -> None:
-        """Go on with a token."""
+    @classmethod
+    def after(cls, prompt: Sequence[int]) -> Self:
+        """Of an answer to a prompt."""
+        return cls(_number("prompt", *prompt))
+
+    def allowed(self) -> list[int] | None:
+        """See `Constraint.allowed`."""
+        kind = self.state % 8
+        if kind > 1:
+            return None
+        return sorted({self.state % 99, self.state % 98, self.state % 97} if kind else {self.state % 96 + 1})
+
+    def accept(self, token: int) -> None:
+        """See `Constraint.accept`."""
+        self.state = _number("grammar", self.state, token)
+
+    def fork(self) -> Self:
+        """See `Constraint.fork`."""
+        return type(self)(self.state)
+
+
+class FaultFree:
+    """The run without faults, blocking and in order, in which the same tokens are degraded.
+
+    Args:
+        prompt, sampling, use: of the run that it is held against.
+    """
+
+    def __init__(self, prompt: Sequence[int], sampling: Sampling, use: Use) -> None:
+        self._place = ToyPlace(prompt, sampling)
+        self._grammar = ToyGrammar.after(prompt)
+        self._use = use
+        self.tokens: list[int] = []
+
+    def follow(self, said: Sequence[DecodedToken]) -> None:
+        """Go on to the length of what was `said`."""
+        for token in said[len(self.tokens) :]:
+            self._add(self._next(degraded=token.degraded))
+
+    def _add(self, token: int) -> None:
         self.tokens.append(token)
-        self.paths.append(path)
+        self._place.ids.append(token)
+        self._grammar.accept(token)
 
-    def replay(self) -> list[int]:
-        """The tokens of a run without faults in which the same tokens are degraded."""
-        text, states = ToyText(self.prompt, self.seed), StateLog(ROW_BYTES)
-        for path in self.paths:
-            text.catch_up(states)
-            rows = states.rows(0, states.frontier)
-            from_cloud = path == "cloud"
-            text.keep(cloud_token(rows, self.sampling, text.allowed()) if from_cloud else text.guess(), path)
-        return text.tokens
+    def _next(self, *, degraded: bool) -> int:
+        allowed = self._grammar.allowed()
+        if allowed is not None and len(allowed) == 1:
+            return allowed[0]
+        for stage in range(STAGES):
+            self._place.advance(stage)
+            guess = self._place.guess(stage, allowed)
+            if self._use != "always" and POLICY.is_sure(stage, guess.confidence):
+                return guess.token
+        if degraded or self._use == "never":
+            return guess.token
+        states = self._place.states
+        return cloud_token(states.rows(0, states.frontier), self._place.sampling, allowed or ())
 
 
 class ToyEngine:
@@ -104,6 +190,8 @@ class ToyEngine:
     Args:
         breaks: whether the forward fails now, as over a session's poisonous rows.
     """
+
+    hidden_size = ROW_BYTES // 4
 
     def __init__(self, breaks: Callable[[], bool] = bool) -> None:
         self._breaks = breaks

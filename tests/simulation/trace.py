@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import structlog
 
+from broker.group_reader import singles
 from broker.transport import Incoming
 from shared.wire.codec import decode_to_edge, decode_to_worker
 from shared.wire.messages import Step, ToEdge, ToWorker
@@ -47,8 +48,9 @@ class Trace:
 
     def message(self, incoming: Incoming) -> None:
         """A message has arrived in the running process; it is read only if somebody wants the story."""
-        kind = "status" if incoming.retain else _KINDS[incoming.payload[_TAG]]
-        self.add(kind, incoming)
+        for single in singles(incoming):
+            kind = "status" if single.retain else _KINDS[single.payload[_TAG]]
+            self.add(kind, single)
 
     def lines(self) -> list[str]:
         """The events for people: seconds since the start, process, kind, detail."""
@@ -86,6 +88,8 @@ def _told(detail: object) -> str:
     decode = decode_to_edge if detail.topic.endswith("/reply") else decode_to_worker
     message = decode(detail.payload)
     if isinstance(message, Step):
-        what = f"from={message.from_position} count={message.count} wants={message.wants}"
+        what = (
+            f"from={message.from_position} count={message.count} wants={message.wants} after={message.after}"
+        )
         return f"{place} Step(epoch={message.epoch} number={message.number} {what})"
     return f"{place} {message}"

@@ -184,6 +184,9 @@ class SimTransport:
         self._broker.send(self._cable, Incoming(topic, payload))
         return True
 
+    def flush(self) -> None:
+        """See `Transport.flush`; what is sent is on its way at once."""
+
     async def probe(self, timeout_s: float) -> bool:
         """See `Transport.probe`."""
         cable = self._cable

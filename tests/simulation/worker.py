@@ -8,7 +8,8 @@ from typing import Any
 from broker.presence import Presence
 from cloud_worker.worker import CloudWorker, WorkerLimits
 from shared.wire import topics
-from tests.simulation.edge import DIGEST, MODEL, TENANT
+from tests.simulation.checked_session import DIGEST
+from tests.simulation.edge import MODEL, TENANT
 from tests.simulation.net import SimBroker
 from tests.simulation.store import StoreClient, StoreServer
 from tests.simulation.toy_model import ROW_BYTES, ToyEngine

@@ -66,6 +66,7 @@ class Worker:
             max_positions=100,
             max_queue_s=0.5,
             max_claims_per_edge=2,
+            hidden_size=8,
         )
 
     def open(self, name: str, epoch: int = 1, edge: str = "hub") -> None:

@@ -14,6 +14,7 @@ from edge_agent.cloud_session import (
     SendStep,
 )
 from edge_agent.states import StateLog
+from edge_agent.want import Want
 from shared.wire.messages import Busy, DrawnToken, Opened, Refused, Resume, Sampling, Tokens
 
 ROW_BYTES = 16
@@ -36,7 +37,7 @@ def reply(session: CloudSession, number: int, position: int) -> Tokens:
 
 def test_an_ask_opens_then_sends_every_position_from_the_workers_frontier():
     session = make_session()
-    (action,) = session.ask(4, 0.0)
+    (action,) = session.ask([Want(4)], 0.0)
     assert isinstance(action, SendOpen)
     assert action.message.epoch == 1
     (step,) = opened(session, frontier=2)
@@ -48,12 +49,12 @@ def test_an_ask_opens_then_sends_every_position_from_the_workers_frontier():
 
 def test_the_reply_answers_the_ask_and_the_next_ask_sends_only_what_is_new():
     session = make_session()
-    session.ask(3, 0.0)
+    session.ask([Want(3)], 0.0)
     opened(session)
     (answer,) = session.on_message(reply(session, 1, 3), 0.2)
     assert isinstance(answer, Answered)
     assert answer.guess.token == 42
-    (step,) = session.ask(4, 0.3)
+    (step,) = session.ask([Want(4)], 0.3)
     assert (step.message.from_position, step.message.count, step.message.number) == (4, 1, 2)
 
 
@@ -61,7 +62,7 @@ def test_a_silent_worker_is_sent_the_wanted_step_again_in_the_same_epoch_before_
     states = StateLog(4096)
     states.append(bytes(4096 * 20))
     session = CloudSession("digest", VOCAB, "fp16", Sampling(), states, Patience(0.5, 1.0, 2))
-    session.ask(19, 0.0)
+    session.ask([Want(19)], 0.0)
     sent = session.on_message(Opened(1, "w1", 0), 0.0)
     assert session.on_deadline(session.deadline_s - 0.01) == []
     assert session.on_deadline(session.deadline_s) == [sent[-1]]
@@ -72,7 +73,7 @@ def test_a_silent_worker_is_sent_the_wanted_step_again_in_the_same_epoch_before_
 
 def test_a_missed_deadline_opens_with_the_next_epoch_and_the_late_reply_is_dropped():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     opened(session)
     late = reply(session, 1, 4)
     assert isinstance(session.on_deadline(session.deadline_s)[0], SendStep)
@@ -85,18 +86,18 @@ def test_a_missed_deadline_opens_with_the_next_epoch_and_the_late_reply_is_dropp
 
 def test_attempts_are_bounded_and_the_edge_goes_on_alone():
     session = make_session(attempts=2)
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     session.on_deadline(session.deadline_s)
     (failed,) = session.on_deadline(session.deadline_s)
     assert isinstance(failed, Failed)
     assert "no worker" in failed.reason
     assert session.deadline_s is None
-    assert isinstance(session.ask(4, 9.0)[0], SendOpen)
+    assert isinstance(session.ask([Want(4)], 9.0)[0], SendOpen)
 
 
 def test_however_many_attempts_are_left_the_edge_waits_no_longer_than_its_deadline():
     session = make_session(attempts=1_000)
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     now_s = 0.0
     for _ in range(1_000):
         now_s = session.deadline_s
@@ -111,24 +112,24 @@ def test_an_ask_that_meets_an_open_under_way_is_bounded_too():
     session = make_session()
     session.patience = Patience(open_deadline_s=60.0, deadline_s=1.0)
     session.open(0.0)
-    session.ask(4, 5.0)
+    session.ask([Want(4)], 5.0)
     assert session.deadline_s == pytest.approx(6.0, abs=0.1)
     assert isinstance(session.on_deadline(session.deadline_s)[0], Failed)
 
 
 def test_the_time_to_send_again_follows_the_links_reply_times():
     session = make_session()
-    session.ask(3, 0.0)
+    session.ask([Want(3)], 0.0)
     opened(session)
     for number in range(1, 40):
-        session.on_message(reply(session, number, 3), session._asked_s + 0.02)
-        session.ask(3, float(number))
+        session.on_message(reply(session, number, 3), number - 1 + (0.12 if number == 1 else 0.02))
+        session.ask([Want(3)], float(number))
     assert session.deadline_s - 39.0 == pytest.approx(0.05, abs=0.02)
 
 
 def test_a_step_over_which_two_workers_died_gets_no_third():
     session = make_session(attempts=9)
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     opened(session)
     assert isinstance(session.on_worker_gone("w1", 0.2, lost=True)[0], SendOpen)
     opened(session)
@@ -139,7 +140,7 @@ def test_a_step_over_which_two_workers_died_gets_no_third():
 
 def test_workers_that_leave_by_themselves_are_no_deaths():
     session = make_session(attempts=9)
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     for _ in range(4):
         opened(session)
         assert isinstance(session.on_worker_gone("w1", 0.2)[0], SendOpen)
@@ -147,7 +148,7 @@ def test_workers_that_leave_by_themselves_are_no_deaths():
 
 def test_a_gap_is_filled_from_where_the_worker_is():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     opened(session, frontier=4)
     (step,) = session.on_message(Resume(1, 1, 1), 0.2)
     assert (step.message.from_position, step.message.count, step.message.number) == (1, 4, 2)
@@ -155,7 +156,7 @@ def test_a_gap_is_filled_from_where_the_worker_is():
 
 def test_a_worker_that_never_catches_up_is_left():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     actions = opened(session)
     for _ in range(10):
         actions = session.on_message(Resume(session.epoch, actions[-1].message.number, 0), 0.2)
@@ -166,7 +167,7 @@ def test_a_worker_that_never_catches_up_is_left():
 
 def test_a_dead_worker_is_replaced_at_once():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     opened(session)
     assert session.on_worker_gone("another", 0.2) == []
     (action,) = session.on_worker_gone("w1", 0.2)
@@ -175,15 +176,15 @@ def test_a_dead_worker_is_replaced_at_once():
 
 def test_a_final_refusal_ends_the_session_with_its_reason():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     (failed,) = session.on_message(Refused(1, "bundle_mismatch", "not my bundle", retryable=False), 0.1)
     assert failed == Failed("not my bundle")
-    assert session.ask(4, 0.2) == [Failed("not my bundle")]
+    assert session.ask([Want(4)], 0.2) == [Failed("not my bundle")]
 
 
 def test_a_busy_pool_is_asked_again_after_the_time_it_names():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     assert session.on_message(Busy(1, 0.2), 1.0) == []
     assert session.deadline_s == pytest.approx(1.2)
     assert isinstance(session.on_deadline(1.2)[0], SendOpen)
@@ -191,16 +192,16 @@ def test_a_busy_pool_is_asked_again_after_the_time_it_names():
 
 def test_a_lost_link_fails_the_ask_at_once_and_the_next_ask_opens_anew():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     opened(session)
     assert session.on_link_lost("away") == [Failed("away")]
-    (action,) = session.ask(4, 5.0)
+    (action,) = session.ask([Want(4)], 5.0)
     assert action.message.epoch == 2
 
 
 def test_duplicates_of_every_reply_change_nothing():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     opened(session)
     answer = reply(session, 1, 4)
     session.on_message(answer, 0.2)
@@ -214,7 +215,7 @@ def test_a_long_prompt_goes_up_in_chunks_of_at_most_64_kib():
     states = StateLog(4096)
     states.append(bytes(4096 * 40))
     session = CloudSession("digest", VOCAB, "fp16", Sampling(), states)
-    session.ask(39, 0.0)
+    session.ask([Want(39)], 0.0)
     steps = session.on_message(Opened(1, "w1", 0), 0.1)
     assert [step.message.count for step in steps] == [16, 16, 8]
     assert [step.message.wants for step in steps] == [[], [], [39]]
@@ -225,7 +226,7 @@ def test_every_chunk_behind_a_lost_one_names_the_gap_and_it_is_filled_once():
     states = StateLog(4096)
     states.append(bytes(4096 * 208))
     session = CloudSession("digest", VOCAB, "fp16", Sampling(), states)
-    session.ask(207, 0.0)
+    session.ask([Want(207)], 0.0)
     sent = session.on_message(Opened(1, "w1", 0), 0.1)
     assert len(sent) == 13
     again = session.on_message(Resume(1, sent[3].message.number, 32), 0.2)
@@ -238,7 +239,7 @@ def test_every_chunk_behind_a_lost_one_names_the_gap_and_it_is_filled_once():
 
 def test_a_token_that_the_model_does_not_have_is_a_broken_worker():
     session = make_session()
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     opened(session)
     (action,) = session.on_message(Tokens(1, 1, [DrawnToken(4, VOCAB, 0.5)]), 0.2)
     assert isinstance(action, SendOpen)
@@ -247,7 +248,7 @@ def test_a_token_that_the_model_does_not_have_is_a_broken_worker():
 
 def test_a_busy_pool_costs_no_attempt_while_an_open_may_take():
     session = make_session(attempts=2)
-    session.ask(4, 0.0)
+    session.ask([Want(4)], 0.0)
     for now_s in (0.1, 0.2, 0.3, 0.4):
         session.on_message(Busy(session.epoch, 0.05), now_s)
         (action,) = session.on_deadline(now_s + 0.05)

@@ -9,9 +9,11 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from edge_agent.codec_choice import AUTO
 from shared.config import EdgeSection, Settings, describe, load
 from shared.errors import ConfigError
 from shared.tensors.codec import CODECS
+from shared.tensors.compression import COMPRESSED
 
 
 @pytest.fixture
@@ -193,4 +195,4 @@ def test_each_start_makes_its_own_worker_id() -> None:
 
 def test_the_codecs_that_may_be_chosen_are_those_there_are() -> None:
     names = get_args(get_type_hints(EdgeSection)["codec"])
-    assert set(names) == set(CODECS)
+    assert set(names) == {*CODECS, *COMPRESSED, AUTO}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,6 @@ def test_a_long_prefill_does_not_keep_others_out():
     for start in range(0, 40, 8):
         scheduler.add(work("long", start, 8))
     scheduler.add(work("short", 0))
-    scheduler.next_batch()
     assert scheduler.next_batch()[0].address.session == "short"
 
 
@@ -47,8 +48,69 @@ def test_a_work_larger_than_the_budget_runs_alone():
     scheduler = Scheduler(batch_tokens=8)
     scheduler.add(work("a", 0, 20))
     scheduler.add(work("b", 0))
-    assert [w.count for w in scheduler.next_batch()] == [20]
     assert [w.count for w in scheduler.next_batch()] == [1]
+    assert [w.count for w in scheduler.next_batch()] == [20]
+
+
+def test_decoded_rows_come_before_chunks_whoever_was_first():
+    scheduler = Scheduler()
+    scheduler.add(work("prompt", 0, 100))
+    scheduler.add(work("token", 0))
+    assert [w.address.session for w in scheduler.next_batch(64)] == ["token", "prompt"]
+    assert scheduler.prefill_rows == 64
+
+
+def test_a_long_work_is_taken_in_parts_that_follow_one_another():
+    scheduler = Scheduler()
+    whole = replace(work("a", 5, 40, bytes(range(80))), wants=(8, 44), allowed=((1,), (2,)))
+    scheduler.add(whole)
+    parts = []
+    while batch := scheduler.next_batch(16):
+        parts += batch
+    assert [(w.from_position, w.count) for w in parts] == [(5, 16), (21, 16), (37, 8)]
+    assert b"".join(w.states for w in parts) == whole.states
+    assert [(w.wants, w.allowed) for w in parts] == [((8,), ((1,),)), ((), ()), ((44,), ((2,),))]
+    assert all(w.whole is whole for w in parts)
+    assert (len(scheduler), scheduler.rows) == (0, 0)
+
+
+def test_a_rewrite_waits_for_the_batch_after_the_last_part():
+    scheduler = Scheduler()
+    scheduler.add(work("a", 0, 30))
+    scheduler.add(work("a", 10, 20))
+    starts = [[w.from_position for w in batch] for batch in iter(lambda: scheduler.next_batch(20), [])]
+    assert starts == [[0], [20], [10]]
+
+
+def test_prompts_take_their_chunks_in_turn():
+    scheduler = Scheduler()
+    scheduler.add(work("long", 0, 100))
+    scheduler.add(work("short", 0, 20))
+    names = [[w.address.session for w in scheduler.next_batch(32)] for _ in range(2)]
+    assert names == [["long"], ["short", "long"]]
+
+
+def test_a_work_that_cannot_be_divided_is_handed_over_whole_to_be_refused():
+    scheduler = Scheduler()
+    scheduler.add(work("broken", 0, 100, bytes(7)))
+    (taken,) = scheduler.next_batch(16)
+    assert taken.count == 100
+
+
+def test_a_prompt_goes_on_however_many_sessions_decode():
+    scheduler = Scheduler(batch_tokens=8)
+    scheduler.add(work("prompt", 0, 100))
+    for number in range(100):
+        scheduler.add(work(f"s{number}", 0))
+    assert "prompt" in {w.address.session for w in scheduler.next_batch(16)}
+
+
+def test_dropping_a_session_of_which_a_part_was_taken_goes_back_to_the_works_first_row():
+    scheduler = Scheduler()
+    scheduler.add(work("a", 10, 40))
+    scheduler.next_batch(16)
+    assert scheduler.drop(work("a", 0).address) == 10
+    assert (len(scheduler), scheduler.rows) == (0, 0)
 
 
 def test_the_queue_is_bounded():
@@ -76,8 +138,7 @@ def test_a_long_log_that_is_replayed_does_not_keep_a_newcomer_out():
         scheduler.add(work("log", start, 512))
     scheduler.add(work("new", 0))
     assert scheduler.rows == (1 << 16) + 1
-    batches = [scheduler.next_batch() for _ in range(2)]
-    assert "new" in {item.address.session for item in batches[1]}
+    assert "new" in {item.address.session for item in scheduler.next_batch()}
 
 
 def observed(*forwards: tuple[int, float], batch_tokens: int = 2048) -> Pace:
@@ -124,20 +185,26 @@ def test_dropping_a_session_tells_where_its_work_began():
     assert len(scheduler) == 0
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 12)), max_size=60), st.integers(1, 16))
-def test_nothing_is_lost_doubled_or_reordered_and_the_budget_holds(steps, budget):
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 40)), max_size=60),
+    st.integers(1, 32),
+    st.none() | st.integers(1, 40),
+)
+def test_nothing_is_lost_doubled_or_reordered_and_the_budget_holds(steps, budget, chunk):
     scheduler = Scheduler(batch_tokens=budget)
     ends: dict[str, int] = {}
-    expected: dict[str, list[int]] = {}
     for session, count in steps:
         start = ends.get(session, 0)
-        scheduler.add(work(session, start, count))
+        scheduler.add(work(session, start, count, bytes(count)))
         ends[session] = start + count
-        expected.setdefault(session, []).append(start)
-    seen: dict[str, list[int]] = {}
-    while batch := scheduler.next_batch():
-        assert len(batch) == 1 or sum(w.count for w in batch) <= budget
+    seen: dict[str, int] = {}
+    while batch := scheduler.next_batch(chunk):
+        assert sum(w.count for w in batch) <= budget or (len(batch) == 1 and chunk is None)
+        sessions = [w.address.session for w in batch]
+        assert sessions == sorted(sessions, key=sessions.index)
         for item in batch:
-            seen.setdefault(item.address.session, []).append(item.from_position)
-    assert seen == expected
-    assert len(scheduler) == 0
+            assert len(item.states) == item.count
+            assert item.from_position == seen.get(item.address.session, 0)
+            seen[item.address.session] = item.end_position
+    assert seen == ends
+    assert (len(scheduler), scheduler.rows, scheduler.sessions) == (0, 0, 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from cloud_worker.session import Accept, Broken, Gap, Repeat, Stale, Unknown, WorkerSession
+from cloud_worker.session import MAX_REPLIES, Accept, Broken, Gap, Repeat, Stale, Unknown, WorkerSession
 from cloud_worker.table import SessionTable
 from shared.errors import BusyError, ContextTooLongError, QuotaError, WireError
 from shared.wire.messages import Sampling, Step, Tokens
@@ -37,7 +38,7 @@ def test_steps_in_order_are_accepted_and_move_the_frontier():
 def test_a_hole_is_answered_with_the_frontier_and_changes_nothing():
     session = make_session()
     session.judge(step(1, 0, 5), 0.0)
-    assert session.judge(step(3, 9, 1), 0.0) == Gap(5)
+    assert session.judge(step(3, 9, 1), 0.0) == Gap(5, taken=1)
     assert session.frontier == 5
 
 
@@ -53,8 +54,27 @@ def test_a_repeated_step_gets_its_reply_again_and_is_not_run_again():
     session = make_session()
     session.judge(step(1, 0, 5, wants=[4]), 0.0)
     assert session.judge(step(1, 0, 5, wants=[4]), 0.0) == Repeat(None)
-    session.last_reply = Tokens(2, 1, [])
-    assert session.judge(step(1, 0, 5, wants=[4]), 0.0) == Repeat(session.last_reply)
+    reply = Tokens(2, 1, [])
+    session.remember(reply)
+    session.judge(step(2, 5, 1, wants=[5]), 0.0)
+    session.remember(Tokens(2, 2, []))
+    assert session.judge(step(1, 0, 5, wants=[4]), 0.0) == Repeat(reply)
+
+
+def test_a_step_whose_forerunner_is_missing_is_a_gap_even_where_its_rows_follow():
+    session = make_session()
+    session.judge(step(1, 0, 5), 0.0)
+    rewritten = msgspec.structs.replace(step(3, 4, 1), after=2)
+    assert session.judge(rewritten, 0.0) == Gap(5, taken=1)
+    session.judge(step(2, 3, 1), 0.0)
+    assert isinstance(session.judge(rewritten, 0.0), Accept)
+
+
+def test_only_the_newest_replies_are_kept():
+    session = make_session()
+    for number in range(1, MAX_REPLIES + 5):
+        session.remember(Tokens(2, number, []))
+    assert len(session.replies) == MAX_REPLIES
 
 
 def test_other_epochs_are_dropped_or_sent_back_to_the_pool():
@@ -113,11 +133,31 @@ def test_orphans_expire_after_their_time_to_live():
     assert len(table) == 1
 
 
-def test_the_least_recently_used_caches_go_first_when_memory_is_short():
+def test_when_memory_is_short_idle_caches_go_first_then_those_that_came_last():
+    table = SessionTable(idle_s=2.0)
+    for seated_s, name in enumerate("abcd"):
+        table.put(make_session(name, touched_s=float(seated_s)), 0.0)
+    for name, touched_s in {"a": 9.0, "c": 9.0, "d": 9.0}.items():
+        session = table.get(address(name))
+        assert session is not None
+        session.touched_s = touched_s
+    sizes = {address(name): 100 for name in "abcd"}
+    gone = table.over_budget(sizes, 200, 9.5)
+    assert [session.address for session in gone] == [address("b"), address("d")]
+    assert table.crowded_until_s > 9.5
+
+
+def test_the_session_that_came_first_stays_however_large_it_is():
     table = SessionTable()
-    for name in "abc":
+    for seated_s, name in enumerate("ab"):
+        table.put(make_session(name, touched_s=float(seated_s)), 0.0)
+    sizes = {address(name): 100 for name in "ab"}
+    assert [session.address for session in table.over_budget(sizes, 10, 1.5)] == [address("b")]
+
+
+def test_idle_caches_that_go_crowd_nobody():
+    table = SessionTable(idle_s=2.0)
+    for name in "ab":
         table.put(make_session(name), 0.0)
-    table.get(address("a"))
-    sizes = {address(name): 100 for name in "abc"}
-    assert [session.address for session in table.over_budget(sizes, 150)] == [address("b"), address("c")]
-    assert table.get(address("a")) is not None
+    table.over_budget({address(name): 100 for name in "ab"}, 100, 9.0)
+    assert table.crowded_until_s == 0.0

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from broker.connect import transport_for
+from broker.group_reader import GroupReader
 from broker.transport import Incoming
 from cloud_worker.worker import SWEEP_INTERVAL_S
 from ops.faults.redis_admin import redis_command
@@ -60,7 +61,10 @@ async def _held_by_workers(run: Run) -> int:
     async with transport_for(settings.broker, new_id("orphans-")) as transport:
         replies = topics.reply_filter(TENANT, settings.edge.id)
         transport.subscribe(replies, on_reply)
+        own_groups = topics.reply_group_topic(topics.EdgeAddress(TENANT, settings.edge.id))
+        transport.subscribe(own_groups, GroupReader(on_reply))
         await transport.subscribed(replies, _REPLY_TIMEOUT_S)
+        await transport.subscribed(own_groups, _REPLY_TIMEOUT_S)
         for address, worker in run.served.items():
             transport.publish_soon(topics.steps_topic(address, worker), encode(Step(1, 1, 0, 1, b"")))
         await _within(_REPLY_TIMEOUT_S, all_refused)

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from broker.group_reader import parts_of
 from broker.presence import Status, read_status
+from broker.transport import Incoming
 from shared.errors import TopicError
 from shared.wire import topics
-from shared.wire.codec import decode_to_edge, decode_to_worker, encode
+from shared.wire.codec import decode_group, decode_to_edge, decode_to_worker, encode, encode_group
+from shared.wire.group import Part
 from shared.wire.messages import (
     Busy,
     Close,
@@ -63,6 +66,23 @@ def _messages_to_edge() -> list[bytes]:
     return [*map(encode, messages), forged]
 
 
+def group(data: bytes) -> None:
+    """No part of a group leaves the topics of the edge whose group it is."""
+    parts = parts_of(Incoming(topics.step_group_topic(ADDRESS.owner, "w-1"), data))
+    for part in parts:
+        if topics.parse_steps(part.topic).owner != ADDRESS.owner:
+            raise AssertionError(f"{part.topic!r} is another edge's")
+    decoded = decode_group(data)
+    same(lambda: decode_group(encode_group(decoded)), decoded)
+
+
+def _groups() -> list[bytes]:
+    steps = [encode(Step(1, 2, 30, 2, b"\x01\x02" * 8, [31])), encode(Close(3))]
+    parts = [Part(f"s-{at}", step) for at, step in enumerate(steps)]
+    forged = b"\x01" + msgspec.msgpack.encode([["s/+/#", b""]])
+    return [encode_group(parts), encode_group(parts[:1]), encode_group([]), forged]
+
+
 def _rebuilt(topic: str) -> dict[Callable[[str], object], Callable[[], str]]:
     """For each reader of topics, how to build again what it read."""
     words = [*topic.split("/"), *[""] * 8]
@@ -74,6 +94,8 @@ def _rebuilt(topic: str) -> dict[Callable[[str], object], Callable[[], str]]:
         topics.parse_worker_status: lambda: topics.worker_status_topic(tenant, third),
         topics.parse_edge_status: lambda: topics.edge_status_topic(tenant, third),
         topics.parse_prompt: lambda: topics.device_topic(topics.parse_prompt(topic), "prompt"),
+        topics.parse_step_group: lambda: topics.step_group_topic(topics.parse_step_group(topic), third),
+        topics.parse_reply_group: lambda: topics.reply_group_topic(topics.parse_reply_group(topic)),
     }
 
 
@@ -101,6 +123,8 @@ def _topics() -> list[bytes]:
         topics.open_topic(ADDRESS, topics.pool_of("home", "0123456789abcdef0123")),
         topics.steps_topic(ADDRESS, "w-1"),
         topics.reply_topic(ADDRESS),
+        topics.step_group_topic(ADDRESS.owner, "w-1"),
+        topics.reply_group_topic(ADDRESS.owner),
         topics.worker_status_topic("home", "w-1"),
         topics.edge_status_topic("home", "hub"),
         topics.device_topic(PANEL, "prompt"),
@@ -141,6 +165,7 @@ def _statuses() -> list[bytes]:
 TARGETS = [
     Target("wire.to_worker", to_worker, _messages_to_worker),
     Target("wire.to_edge", to_edge, _messages_to_edge),
+    Target("wire.group", group, _groups),
     Target("wire.topics", any_topic, _topics),
     Target("wire.response_topic", response_topic, _response_topics),
     Target("wire.status", status, _statuses),

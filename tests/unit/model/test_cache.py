@@ -14,9 +14,13 @@ def rows(count: int, value: float) -> torch.Tensor:
 
 def append(cache: StageCache, count: int, value: float) -> tuple[torch.Tensor, torch.Tensor]:
     cache.reserve(count)
-    written = [cache.write(layer, rows(count, value), rows(count, -value)) for layer in range(3)]
+    end = cache.frontier + count
+    for keys, values in zip(*cache.views(cache.frontier, end), strict=True):
+        keys.copy_(rows(count, value))
+        values.copy_(rows(count, -value))
     cache.advance(count)
-    return written[-1]
+    all_keys, all_values = cache.views(0, end)
+    return all_keys[-1], all_values[-1]
 
 
 def test_a_new_cache_holds_nothing() -> None:
@@ -31,6 +35,17 @@ def test_rows_keep_their_values_as_the_cache_grows() -> None:
     expected = torch.arange(5 * BLOCK_TOKENS, dtype=torch.float32)
     assert torch.equal(keys[0, :, 0], expected)
     assert torch.equal(values[1, :, 3], -expected)
+
+
+def test_layers_have_rows_of_their_own() -> None:
+    cache = StageCache(3, 2, 4, torch.float32)
+    cache.reserve(2)
+    for layer, (keys, values) in enumerate(zip(*cache.views(0, 2), strict=True)):
+        keys.fill_(layer)
+        values.fill_(-layer)
+    keys, values = cache.views(1, 2)
+    assert [float(each.mean()) for each in keys] == [0.0, 1.0, 2.0]
+    assert [float(each.mean()) for each in values] == [0.0, -1.0, -2.0]
 
 
 def test_growth_allocates_seldom_and_counts_its_bytes() -> None:
@@ -48,7 +63,8 @@ def test_writing_does_not_move_the_frontier_so_a_failed_forward_leaves_no_trace(
     cache = StageCache(3, 2, 4, torch.float32)
     append(cache, 5, 1.0)
     cache.reserve(3)
-    cache.write(0, rows(3, 9.0), rows(3, 9.0))
+    new_keys, _ = cache.views(5, 8)
+    new_keys[0].copy_(rows(3, 9.0))
     assert cache.frontier == 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from shared.errors import PromptError
@@ -25,6 +26,12 @@ def test_the_cheapest_level_that_promises_enough_is_taken(quality: float, agreem
 def test_a_quality_beyond_all_levels_is_refused_with_those_there_are():
     with pytest.raises(PromptError, match=r"no level of quality 0\.995.*0\.95, 0\.98, 0\.99"):
         level_for(CALIBRATION, 0.995)
+
+
+def test_a_calibration_from_before_codecs_were_measured_still_loads():
+    older = msgspec.to_builtins(CALIBRATION)
+    del older["codecs"]
+    assert msgspec.convert(older, Calibration) == CALIBRATION
 
 
 def test_without_a_calibration_the_refusal_says_how_to_make_one():

@@ -1,0 +1,1 @@
+"""What eight and four bits for weights cost and save."""

@@ -1,0 +1,45 @@
+"""Where a worker's model runs, and in what: chosen by what the machine has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from shared.errors import ConfigError
+from shared.model.precision import FLOAT32, Precision, precision_named
+from shared.model.prepacked import PrepackedLinear, can_prepack
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+
+
+def worker_device(wish: str, weights: str) -> tuple[torch.device, Precision]:
+    """The device of `worker.device`, and what `worker.weights` are kept in there.
+
+    Args:
+        wish: `cpu`, `cuda`, or `auto`: CUDA where there is one, with float32 weights in bfloat16.
+        weights: the name of a precision.
+
+    Raises:
+        ConfigError: CUDA is wished for and not there, or the device can't compute in such weights.
+    """
+    device = _device(wish)
+    if wish == "auto" and device == CUDA and weights == "float32":
+        weights = "bfloat16"
+    precision = precision_named(weights, str(device))
+    if precision == FLOAT32 and can_prepack(device, precision.dtype):
+        precision = replace(precision, linear=PrepackedLinear.load)
+    return device, precision
+
+
+def _device(wish: str) -> torch.device:
+    if wish == "cpu" or (wish == "auto" and not torch.cuda.is_available()):
+        return CPU
+    if not torch.cuda.is_available():
+        msg = (
+            "worker.device is cuda, but torch finds no CUDA device: install its driver and a torch build "
+            "for CUDA, or set worker.device to auto or cpu"
+        )
+        raise ConfigError(msg)
+    return CUDA

@@ -1,0 +1,124 @@
+"""Drafting on while the cloud is asked changes no text: over a slow, lossy link, in every mode."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from edge_agent.engine import EdgeEngine
+from ops.faults.proxy import ChaosProxy, Weather
+from shared.model.loading import load_edge
+from shared.tensors.codec import codec_named
+from shared.wire.messages import Sampling
+from tests.integration.conftest import Install, Installation, Reference
+from tests.servers import ServerProcess
+
+PROMPTS = ["turn on the kitchen lights", "good night", "is anybody home? " * 20, "x"]
+NEW_TOKENS = 20
+# The random model's exits are that sure of some tokens.
+LAX = 0.1
+WISHES: dict[str, dict[str, Any]] = {
+    "every token asked": {"threshold": 1.0},
+    "early exits": {"threshold": LAX},
+    "early exits, drawn": {"threshold": LAX, "temperature": 0.7, "seed": 5},
+    "exact": {"mode": "exact"},
+    "exact, drawn": {"mode": "exact", "temperature": 0.7, "top_p": 0.9, "seed": 11},
+}
+
+
+@asynccontextmanager
+async def far_away(
+    install: Install, server: ServerProcess, bundle: Any, weather: Weather, **given: Any
+) -> AsyncIterator[Installation]:
+    """An installation all of whose words cross a link with that weather."""
+    proxy = ChaosProxy(server.host, server.port, seed=3)
+    await proxy.start()
+    try:
+        end = SimpleNamespace(host="127.0.0.1", port=proxy.port)
+        async with install(end, bundle, workers=2, **given) as home:
+            proxy.up = proxy.down = weather
+            yield home
+            proxy.up = proxy.down = Weather()
+    finally:
+        await proxy.stop()
+
+
+def outputs(answers: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Texts, and who said each token."""
+    return [(answer["output"], [token["rung"] for token in answer["tokens"]]) for answer in answers]
+
+
+@pytest.mark.parametrize("weather", [Weather(0.02), Weather(0.01, loss=0.03, copies=2, reorder=0.1)], ids=str)
+async def test_the_text_is_the_blocking_text_in_every_mode(
+    install: Install, tiny: Reference, embedded_server: ServerProcess, weather: Weather
+):
+    given = {"edge__step_deadline_s": 2.0, "edge__open_deadline_s": 2.0, "edge__max_attempts": 20}
+    drafted = 0
+    async with far_away(install, embedded_server, tiny.bundle.path, weather, **given) as home:
+        for wishes in WISHES.values():
+            ask = {"max_new_tokens": NEW_TOKENS, **wishes}
+            blocking = await home.ask_all(PROMPTS, lookahead=0, **ask)
+            ahead = [await home.ask(prompt, lookahead=16, **ask) for prompt in PROMPTS]
+            assert not any(answer["degraded"] for answer in (*blocking, *ahead))
+            assert outputs(ahead) == outputs(blocking)
+            drafted += sum(answer["cloud"]["discarded"] for answer in ahead)
+    assert drafted > 0
+
+
+@pytest.mark.parametrize("lookahead", [0, 16])
+async def test_exact_text_is_the_unsplit_models(
+    install: Install, tiny: Reference, embedded_server: ServerProcess, lookahead: int
+):
+    expected = [tiny.generate(prompt, NEW_TOKENS) for prompt in PROMPTS]
+    async with install(embedded_server, tiny.bundle.path, workers=1) as home:
+        answers = await home.ask_all(PROMPTS, mode="exact", lookahead=lookahead, max_new_tokens=NEW_TOKENS)
+    assert [answer["output"] for answer in answers] == expected
+
+
+async def test_an_answer_whose_time_is_over_goes_on_with_the_edges_own_guesses_and_says_so(
+    install: Install, tiny: Reference, embedded_server: ServerProcess
+):
+    async with far_away(install, embedded_server, tiny.bundle.path, Weather(0.05)) as home:
+        calm = await home.ask(PROMPTS[0], threshold=1.0, max_new_tokens=NEW_TOKENS)
+        budget_ms = calm["timings"]["total_ms"] / 3
+        hasty = await home.ask(
+            PROMPTS[0], threshold=1.0, max_new_tokens=NEW_TOKENS, latency_budget_ms=budget_ms
+        )
+    assert not calm["degraded"]
+    assert hasty["degraded"]
+    assert "time was over" in hasty["note"] or "did not answer" in hasty["note"]
+    degraded = [token["degraded"] for token in hasty["tokens"]]
+    assert degraded == sorted(degraded)
+    assert hasty["timings"]["total_ms"] < calm["timings"]["total_ms"]
+
+
+@pytest.mark.parametrize("lengths", [(9, 4), (7, 6), (5, 3), (12, 12)])
+async def test_a_session_that_is_rewound_goes_on_like_one_that_never_was_further(
+    tiny: Reference, lengths: tuple[int, int]
+):
+    """Whatever each stage had seen: the second one lags behind, as it does after early exits."""
+    text = torch.randint(3, 300, (16,), generator=torch.Generator().manual_seed(4)).tolist()
+    engine = EdgeEngine(load_edge(tiny.bundle), codec_named("fp32"), tiny.bundle.hidden_size)
+    read, kept = lengths
+    try:
+        session = engine.open(text[:read], Sampling(), (1.0, 1.0))
+        await engine.run_stage(session, 0)
+        await engine.run_stage(session, 1)
+        session.ids += [7, 8]
+        await engine.run_stage(session, 0)
+        session.rewind(kept)
+        session.ids += text[kept:]
+        fresh = engine.open(text, Sampling(), (1.0, 1.0))
+        for stage in (0, 1):
+            again = await engine.run_stage(session, stage)
+            first = await engine.run_stage(fresh, stage)
+            assert again.token == first.token
+            assert again.confidence == pytest.approx(first.confidence, abs=1e-5)
+        assert session.states.frontier == fresh.states.frontier == len(text)
+    finally:
+        engine.close()
