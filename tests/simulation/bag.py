@@ -144,6 +144,9 @@ class Bag:
         """The network becomes fair: what is asked ends, and what is asked anew is answered."""
         self._until_quiet()
         for name, edge in self.edges.items():
+            while edge.running is not None:  # what was asked about it may have been given up before
+                self.generate(name)
+                self._until_quiet()
             refused, before = edge.core.phase is Phase.REFUSED, len(edge.loop.tokens)
             self._go_on_fairly(name)
             new = edge.loop.tokens[before:]

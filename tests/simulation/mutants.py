@@ -109,13 +109,6 @@ MUTANTS = (
         "if self._rewind_to is not None:",
         "if False:",
     ),
-    Mutant(
-        "a taken back text is asked about",
-        DecodeLoop,
-        "on_states",
-        "if self._rewind_to is not None:",
-        "if False:",
-    ),
     Mutant("a question survives its text", DecodeLoop, "_correct", "self._coming = None", "pass"),
     Mutant(
         "an answer that comes before its guess is forgotten", DecodeLoop, "on_guess", "self._coming or ", ""
