@@ -7,7 +7,7 @@ import contextlib
 import signal
 import ssl
 from collections.abc import Callable
-from typing import Self
+from typing import Self, cast
 
 import structlog
 
@@ -177,15 +177,13 @@ class _Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         # asyncio sets TCP_NODELAY itself; without it a QoS 1 round trip waits 40 ms for delayed ACKs.
-        if not isinstance(transport, asyncio.Transport):
-            transport.close()
-            return
-        self._transport = transport
-        self._connection = self._broker.admit(self, _common_name(transport))
+        stream = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self._transport = stream
+        self._connection = self._broker.admit(self, _common_name(stream))
         if self._connection is None:
-            transport.abort()
+            stream.abort()
             return
-        transport.set_write_buffer_limits(high=self._broker.settings.max_write_buffer_bytes)
+        stream.set_write_buffer_limits(high=self._broker.settings.max_write_buffer_bytes)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ops.faults.bench import FaultBench
+from ops.faults.questions import KINDS
 from ops.soak.devices import STANDALONE
 from ops.soak.report import WRONG, SoakReport
 from ops.soak.soak import SoakSettings, soak
@@ -31,7 +32,7 @@ async def test_a_short_soak_passes_with_every_answer_right(bench: FaultBench) ->
 
 
 def _every_kind_of_question_was_answered(report: SoakReport) -> None:
-    assert report.kinds.keys() == {"greedy", "seeded", "early exits", STANDALONE, PACED}
+    assert report.kinds.keys() == {*KINDS, STANDALONE, PACED}
     assert sum(report.kinds.values()) == report.summary["answers"]
 
 

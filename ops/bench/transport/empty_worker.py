@@ -46,6 +46,8 @@ def token_after(position: int) -> int:
 class EmptyEngine:
     """Draws tokens without looking at the states."""
 
+    hidden_size = 1
+
     def run(self, batch: Sequence[Work], _now_s: float) -> list[Done]:
         """Every wanted token, at once."""
         sessions = len({work.address for work in batch})
