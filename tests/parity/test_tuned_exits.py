@@ -82,7 +82,7 @@ def test_a_branch_mlp_adds_what_the_layers_own_mlp_adds(prepared: Prepared) -> N
         weight.zero_()  # an attention that adds nothing leaves the MLP alone
     rows = torch.randn(5, bundle.hidden_size, generator=torch.Generator().manual_seed(1))
     stage = prepared.staged.stages[0]
-    packed = PackedRows([Segment(stage.new_cache(), 5)], 0)
+    packed = PackedRows([Segment(stage.new_cache(), 5)], 0, torch.device("cpu"))
     packed.reserve()
     table = family.rotary(config)
     kind = family.rotary_kind(config, 1)
