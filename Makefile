@@ -26,7 +26,7 @@ check: $(STAMP)-dev  ## Lint, format, types and import rules; the one check comm
 	$(BIN)/lint-imports
 
 test: $(STAMP)-dev servers  ## Run every test, against a real Mosquitto and a real Redis
-	$(BIN)/python -m pytest
+	@tests/run-all.sh $(BIN)/python
 
 search: $(STAMP)-dev  ## Let the property tests look for counterexamples they have not met yet
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest tests/property tests/unit
