@@ -265,7 +265,7 @@ class CloudSession:
             return self._reopen(now_s, "no worker took the session in time")
         again = self._in_flight.again(now_s)
         if again is None:
-            return self._reopen(now_s, f"worker {self.worker} is late in time")
+            return self._reopen(now_s, f"worker {self.worker} did not answer in time")
         self._upload.rows_sent += sum(step.count for step in again)
         return [SendStep(self.worker, step) for step in again]
 

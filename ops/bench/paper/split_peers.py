@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ class _Bill:
         return piece.tokens[0]
 
 
-class _SplitPeer:
+class _SplitPeer(ABC):
     """What they share: the edge's rungs on a thread, the cloud on a channel.
 
     Args:
@@ -69,8 +70,9 @@ class _SplitPeer:
             writing.tokens, total_s, climb.compute_s, bill.cloud_us / 1e6, bill.requests, bill.flops
         )
 
+    @abstractmethod
     async def _write(self, climb: Climb, writing: Writing, bill: _Bill) -> None:
-        raise NotImplementedError
+        """Write the answer, token by token."""
 
     async def _on_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
