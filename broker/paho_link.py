@@ -15,6 +15,7 @@ import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -232,9 +233,8 @@ class PahoLink(aiomqtt.Client):
             sock.close()
             raise OSError("given up while connecting")
         super()._on_socket_open(client, userdata, sock)
-        self._loop.call_soon_threadsafe(
-            self._loop.add_reader, sock.fileno(), self._guarded, self._socket.read
-        )
+        reading = partial(self._loop.add_reader, sock.fileno(), self._guarded, self._socket.read)
+        self._loop.call_soon_threadsafe(self._guarded, reading)
 
     def _on_subscribe(
         self, client: paho.Client, userdata: Any, mid: int, reason_codes: Any, properties: Any = None
@@ -255,7 +255,8 @@ class PahoLink(aiomqtt.Client):
         if _running_loop() is not self._loop:
             super()._on_socket_register_write(client, userdata, sock)
         elif sock.fileno() > -1:
-            self._loop.add_writer(sock.fileno(), self._guarded, client.loop_write)
+            # uvloop refuses a socket whose end it has seen and we have not.
+            self._guarded(partial(self._loop.add_writer, sock.fileno(), self._guarded, client.loop_write))
 
     def _guarded(self, move: Callable[[], object]) -> None:
         """Move bytes; whatever breaks there, the connection is not usable any more."""

@@ -349,6 +349,26 @@ async def test_a_connection_that_can_t_be_written_to_is_replaced(
         await link.publish(topic, b"", qos=1, timeout_s=5)
 
 
+async def test_a_socket_that_the_loop_will_not_watch_is_replaced(
+    broker_endpoint: ServerProcess, topic: str, unique: Unique, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uvloop does where it has seen an end that paho has not; a soak found it as an unheard RuntimeError."""
+    states: list[bool] = []
+    async with transport(broker_endpoint, unique("t")) as link:
+        link.on_state(states.append)
+        assert await link.wait_connected(5)
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("the handler is closed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "add_writer", refuse)
+            with pytest.raises(LinkError, match="lost while publishing"):
+                await link.publish(topic, b"", qos=1, timeout_s=5)
+        await eventually(lambda: states == [True, False, True])
+        await link.publish(topic, b"", qos=1, timeout_s=5)
+
+
 async def test_stopping_with_answers_under_way_is_silent(
     own_broker: ServerProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
