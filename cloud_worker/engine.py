@@ -231,10 +231,17 @@ def _wanted(work: Work) -> list[Wanted]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory is short; torch's CPU allocator has no class for it."""
+    """Whether an exception says that memory is short; torch on a CPU has no class for it."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")
+_OUT_OF_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    # oneDNN does not say why, but what it refuses to a stage that has run before is memory.
+    "could not create a primitive",
+    "could not create a memory",
+    "could not execute a primitive",
+)

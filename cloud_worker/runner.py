@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import structlog
@@ -21,6 +20,7 @@ from cloud_worker.joiner import Joiner
 from cloud_worker.pace import Pace
 from cloud_worker.scheduler import Scheduler
 from cloud_worker.work import Done, Work
+from shared.engine_thread import EngineThread
 from shared.errors import EngineError
 from shared.wire.topics import SessionAddress
 
@@ -44,7 +44,7 @@ class Runner:
     def __init__(self, engine: CloudEngine, scheduler: Scheduler) -> None:
         self._engine = engine
         self._scheduler = scheduler
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cloud-engine")
+        self._thread = EngineThread("cloud-engine")
         self._woken = asyncio.Event()
         self._to_free: list[SessionAddress] = []
         self.pace = Pace(scheduler.batch_tokens)
@@ -111,7 +111,7 @@ class Runner:
         while self._to_free:
             freed, self._to_free = self._to_free, []
             self._joiner.forget(freed)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.drop, freed)
+            await self._thread.run(self._engine.drop, freed)
         return self._scheduler.next_batch(self._chunk.rows)
 
     async def batch_over(self) -> None:
@@ -121,7 +121,7 @@ class Runner:
 
     def close(self) -> None:
         """End the thread after its present batch."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.close()
 
     async def _run_batch(self, batch: list[Work]) -> list[Done]:
         rows, chunk_rows = sum(work.count for work in batch), self._scheduler.prefill_rows
@@ -129,7 +129,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         try:
-            done = await loop.run_in_executor(self._thread, self._engine.run, batch, started_s)
+            done = await self._thread.run(self._engine.run, batch, started_s)
         except Exception as error:
             # The engine keeps failures to their sessions; one that it can't must not stop the heartbeat.
             log.exception("engine_failed")

@@ -9,18 +9,20 @@ catches up on all its pending positions when it is asked (the caller keeps the f
     stage(i)     guess, sure         stage(0)     RunStage(0) for the next position
     stage(i)     guess, unsure       stage(i+1)   RunStage(i + 1)
     stage(last)  guess, unsure       asking       AskCloud(wants)
+    stage(last)  no guess wanted     asking       AskCloud(wants)
     asking       may draft           stage(0)     RunStage(0) for the position behind the guess
     asking       may not draft       asking       Wait
     any          cloud agrees        same         –
     any          cloud disagrees     stage(0)     Rewind(length), then RunStage(0) behind its token
     any          cloud unavailable   same         – (the guesses are kept, marked degraded)
+    asking       the same, no guess  stage(last)  RunStage(last), for its guess
     any          stop token, length  done         Finish(reason), once all that is asked is answered
 
 Asking does not stop the ladder: the last edge stage's guess stands for the token until the cloud has
 spoken, and the text behind it is a *draft*. When the cloud says another token, the draft is thrown away
 and everybody is rewound; when it agrees, all that stood behind that token alone is kept. So the text
 is what it would be without drafting, token for token. How far to draft is the lookahead's business; a
-window of 0 waits for every answer.
+window of 0 waits for every answer, and an exit that can't be sure then guesses only if there is none.
 
 After each token the constraint is asked what may follow. As long as it is a single token, that
 token is forced: kept with no stage run (every stage catches up on it later).
@@ -89,6 +91,7 @@ class RunStage(NamedTuple):
     Where no guess could end the ladder, none is wanted: report None.
 
     Attributes:
+        guess: whether one is wanted.
         asked: the cloud is asked whatever is guessed: report the states as soon as they are there, so that
             the question is on its way while the exit guesses.
     """
@@ -171,7 +174,7 @@ class DecodeLoop:
     stop: DecodedToken | None = None
     discarded: int = 0
     _drafts: deque[_Draft] = field(default_factory=deque)
-    _coming: _Draft | None = None  # asked about, and not yet guessed
+    _coming: _Draft | None = None  # asked about, and not guessed (yet)
     _stage: int = 0
     _allowed: Allowed = None
     _ended: str = ""  # why nothing comes behind the newest token; the text's end once all is settled
@@ -186,6 +189,11 @@ class DecodeLoop:
     def position(self) -> int:
         """The last position of the text and its draft: its next token is being looked for."""
         return self.prompt_tokens + len(self.tokens) + len(self._drafts) - 1
+
+    @property
+    def is_rewound(self) -> bool:
+        """Whether a `Rewind` is due: what runs now is about a text that is no more."""
+        return self._rewind_to is not None
 
     def text(self, start: int) -> list[int]:
         """Ids of the answer and its draft from its `start`-th token on, for the stages to read."""
@@ -208,26 +216,29 @@ class DecodeLoop:
         wants = self._to_ask(now_s)
         if wants:
             return AskCloud(wants)
+        if self._coming is not None:
+            return RunStage(self._stage, self._allowed) if self._coming.settled else Wait()
         if self._ended or not self._may_run(now_s, crowded=crowded):
             return Wait()
         if self._since_s is None:
             self._since_s = now_s
-        ends, last = self._may_end(self._stage), self._is_last(self._stage)
-        asked = last and not ends and self.use_cloud != "never"
-        return RunStage(self._stage, self._allowed, ends or last, asked)
+        return self._run()
 
     def on_states(self, now_s: float) -> tuple[Want, ...]:
         """The states of a position that is asked about are there; what goes up before its guess is known."""
-        if self._rewind_to is not None:
+        if self.is_rewound:
             return ()  # about a text that is no more
         self._coming = _Draft(_UNKNOWN, self._allowed, asked=True)
         return self._to_ask(now_s)
 
     def on_guess(self, guess: Guess | None, now_s: float) -> None:
         """The running edge stage has guessed, or run without a guess where none was wanted."""
-        if self._rewind_to is not None:
+        if self.is_rewound:
             return  # about a text that is no more
         stage = self._stage
+        if guess is None and self._is_last(stage):
+            self._ask_unguessed()
+            return
         sure = guess is not None and self.policy.is_sure(stage, guess.confidence)
         last = self._is_last(stage)
         if not last and not (sure and self._may_end(stage)):
@@ -247,7 +258,7 @@ class DecodeLoop:
 
     def on_cloud_token(self, position: int, guess: Guess) -> None:
         """The cloud has said which token follows `position`; one that may not come there is no answer."""
-        if self._rewind_to is not None:
+        if self.is_rewound:
             return  # about a text that is no more
         index = position + 1 - self.prompt_tokens - len(self.tokens)
         if index < 0 or self._open()[index].settled:
@@ -257,6 +268,8 @@ class DecodeLoop:
         if draft.allowed is None or guess.token in draft.allowed:
             draft.answer = guess
             self._observe(draft)
+            if draft is self._coming and self._blocks:
+                self._take_answer(guess)
         self._settle()
 
     def on_cloud_unavailable(self) -> None:
@@ -264,6 +277,29 @@ class DecodeLoop:
         for draft in self._open():
             draft.settled = draft.settled or draft.ask > 0
         self._settle()
+
+    @property
+    def _blocks(self) -> bool:
+        """Whether nothing is drafted behind a question: only a token without an answer needs a guess."""
+        return self.lookahead.limit == 0
+
+    def _run(self) -> RunStage:
+        """The next stage; its guess is wanted where it could be the token or the start of a draft."""
+        ends, last = self._may_end(self._stage), self._is_last(self._stage)
+        asked = last and not ends and self.use_cloud != "never"
+        late = asked and self._blocks
+        return RunStage(self._stage, self._allowed, (ends or last) and not late, asked and not late)
+
+    def _ask_unguessed(self) -> None:
+        """The last stage has run, and its exit says what it thinks only if the cloud does not answer."""
+        self._coming = _Draft(_UNKNOWN, self._allowed, asked=True)
+        self._since_s = None  # a draft's time has no waiting in it
+
+    def _take_answer(self, answer: Guess) -> None:
+        """The cloud has answered, and nothing was guessed: its token is next."""
+        self._coming = None
+        self._add(_Draft(DecodedToken(answer.token, CLOUD_RUNG, answer.confidence, degraded=False)))
+        self._follow_grammar()
 
     def _open(self) -> list[_Draft]:
         """The draft, and what is asked about behind it."""

@@ -7,9 +7,9 @@ next stage is asked for, which then takes them all in one forward (lazy catch-up
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from edge_agent.decode import Guess
 from edge_agent.states import StateLog
+from shared.engine_thread import EngineThread
 from shared.model.chooser import choosers_for
 from shared.model.confidence import MAX_PROBABILITY, Measure
 from shared.model.loading import EdgeModel
-from shared.model.stage import Segment, StageCache
+from shared.model.stage import Abandoned, Segment, StageCache
 from shared.tensors.codec import Codec, codec_named
 from shared.wire.messages import Sampling
 
@@ -37,6 +38,8 @@ class EngineSession:
         thresholds: what each exit's confidence is compared with.
         codec: how its states are encoded for the cloud.
         states: encoded rows that left the last edge stage.
+        newest: the newest row that left each stage, (1, hidden): what its exit guesses from.
+        void: the text that a stage runs over is no more; the stage stops before its next layer.
         compute_s: time spent in stages and heads.
     """
 
@@ -56,7 +59,13 @@ class EngineSession:
         self.caches: list[StageCache] = [stage.new_cache() for stage in model.stages]
         self.pending: list[list[Tensor]] = [[] for _ in model.stages]  # rows waiting for stage i
         self.states = StateLog(row_bytes)
+        self.newest: dict[int, Tensor] = {}
+        self.void = False
         self.compute_s = 0.0
+
+    def lags(self, stage: int) -> bool:
+        """Whether there is something that stage `stage` has not processed."""
+        return bool(self.pending[stage]) if stage else self.caches[0].frontier < len(self.ids)
 
     def inputs(self, stage: int, length: int | None = None) -> Tensor:
         """What stage `stage` has not processed: ids `(n,)` for the first, rows `(n, hidden)` else.
@@ -67,19 +76,20 @@ class EngineSession:
         """
         if stage == 0:
             return torch.tensor(self.ids[self.caches[0].frontier : length], dtype=torch.int64)
-        rows = torch.cat(self.pending[stage])
-        self.pending[stage].clear()
-        return rows
+        return torch.cat(self.pending[stage])
 
     def rewind(self, length: int) -> None:
         """Forget the text from `length` on, and all that was computed of it; while no stage runs."""
+        self.void = False
         del self.ids[length:]
         for stage, pending in enumerate(self.pending):
             kept = max(0, length - self.caches[stage].frontier)
             if pending:
                 self.pending[stage] = [torch.cat(pending)[:kept]] if kept else []
-        for cache in self.caches:
-            cache.truncate(length)
+        for stage, cache in enumerate(self.caches):
+            if cache.frontier > length:
+                cache.truncate(length)
+                self.newest.pop(stage, None)
         self.states.truncate(length)
 
 
@@ -114,7 +124,7 @@ class EdgeEngine:
         self.model = model
         self.codec = codec
         self._hidden_size = hidden_size
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="edge-engine")
+        self._thread = EngineThread("edge-engine")
         self._waiting = 0  # calls that run or wait to run
 
     def open(
@@ -138,14 +148,19 @@ class EdgeEngine:
         stage: int,
         allowed: Sequence[int] | None = None,
         on_states: OnStates | None = None,
-    ) -> Guess:
+    ) -> Guess | None:
         """Catch `stage` up with the session's text, and let its exit guess the next token.
+
+        A stage that has caught up already is not run again.
 
         Args:
             session: whose.
             stage: index of the edge stage.
             allowed: ids that may come next; None: all.
             on_states: called on the event loop when the stage is through and its exit still guesses.
+
+        Returns:
+            The guess; None where the text was void before it was made.
         """
         there = None if on_states is None else _on_loop(on_states)
         return await self._on_thread(self._run_stage, session, stage, allowed, there)
@@ -166,24 +181,27 @@ class EdgeEngine:
     async def _on_thread(self, run: Callable[..., T], *arguments: Any) -> T:
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, run, *arguments)
+            return await self._thread.run(run, *arguments)
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
         """Let the running stage finish, and end the thread."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.close()
 
     @torch.inference_mode()
     def _run_stage(
         self, session: EngineSession, stage: int, allowed: Sequence[int] | None, there: OnStates | None
-    ) -> Guess:
-        started_s = time.perf_counter()
-        rows = self._advance(session, stage, session.inputs(stage))
+    ) -> Guess | None:
+        if session.lags(stage):
+            self._catch_up(session, stage)
+        if session.void:
+            return None
         if there is not None:
             there()
+        started_s = time.perf_counter()
         token, confidence = self._choosers[stage].draw(
-            rows[-1:],
+            session.newest[stage],
             session.sampling,
             len(session.ids),
             allowed=allowed,
@@ -195,7 +213,8 @@ class EdgeEngine:
     @torch.inference_mode()
     def _catch_up(self, session: EngineSession, stage: int) -> None:
         started_s = time.perf_counter()
-        self._advance(session, stage, session.inputs(stage))
+        with contextlib.suppress(Abandoned):
+            self._advance(session, stage, session.inputs(stage))
         session.compute_s += time.perf_counter() - started_s
 
     @torch.inference_mode()
@@ -205,15 +224,16 @@ class EdgeEngine:
             self._advance(session, stage, session.inputs(stage, length))
         session.compute_s += time.perf_counter() - started_s
 
-    def _advance(self, session: EngineSession, stage: int, inputs: Tensor) -> Tensor:
-        """Move a stage's frontier over its next rows; the rows that leave it, (n, hidden)."""
+    def _advance(self, session: EngineSession, stage: int, inputs: Tensor) -> None:
+        """Move a stage's frontier over its next rows."""
         segment = Segment(session.caches[stage], inputs.shape[0])
-        rows = self.model.stages[stage].forward(inputs, [segment])
+        rows = self.model.stages[stage].forward(inputs, [segment], lambda: session.void)
+        session.pending[stage].clear()
         if stage + 1 < len(self.model.stages):
             session.pending[stage + 1].append(rows)
         else:
             session.states.append(session.codec.encode(rows))
-        return rows
+        session.newest[stage] = rows[-1:]
 
 
 def _on_loop(call: OnStates) -> OnStates:

@@ -132,14 +132,18 @@ class Generation:
         self.stats.cloud_compute_us += reply.compute_us
         self.stats.cloud_answers += 1
         self._loop.on_cloud_token(reply.position, reply.guess)
-        self._tell()
-        self._heard.set()
+        self._heed()
 
     def on_no_reply(self, reason: str) -> None:
         """See `Replies`."""
         if reason not in self.stats.reasons:
             self.stats.reasons.append(reason)
         self._loop.on_cloud_unavailable()
+        self._heed()
+
+    def _heed(self) -> None:
+        """Tell what is certain now, and leave a draft that was about another text."""
+        self._session.void = self._loop.is_rewound
         self._tell()
         self._heard.set()
 

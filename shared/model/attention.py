@@ -80,16 +80,20 @@ class PackedRows:
         segments: whose rows they are, one after another.
         first_layer: of the stage, by the model's numbering.
         device: of the stage.
+        filler: rows of nobody behind them.
     """
 
-    __slots__ = ("first_layer", "positions", "sizes", "spans")
+    __slots__ = ("filler", "first_layer", "positions", "sizes", "spans")
 
-    def __init__(self, segments: Sequence[Segment], first_layer: int, device: torch.device) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], first_layer: int, device: torch.device, filler: int = 0
+    ) -> None:
         self.first_layer = first_layer
         self.spans = [_Span(cache, rows, device) for cache, rows in segments]
         self.sizes = [rows for _, rows in segments]
+        self.filler = filler
         positions = [position for cache, rows in segments for position in _positions(cache, rows)]
-        self.positions = torch.tensor([positions], device=device)  # (1, total_rows)
+        self.positions = torch.tensor([positions + [0] * filler], device=device)  # (1, total_rows)
 
     def reserve(self) -> None:
         """Make room in every cache before any layer writes."""
@@ -101,11 +105,14 @@ class PackedRows:
         for span in self.spans:
             span.advance()
 
+    def apart(self, rows: Tensor, dim: int) -> Sequence[Tensor]:
+        """Each segment's part of `rows`, which lie along `dim`; the filler is left out."""
+        sizes = [*self.sizes, self.filler] if self.filler else self.sizes
+        return torch.split(rows, sizes, dim)[: len(self.sizes)]
+
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Put all rows, (kv_heads, total_rows, head_size), at their sessions' frontiers."""
-        parts = zip(
-            self.spans, torch.split(keys, self.sizes, 1), torch.split(values, self.sizes, 1), strict=True
-        )
+        parts = zip(self.spans, self.apart(keys, 1), self.apart(values, 1), strict=True)
         for span, new_keys, new_values in parts:
             span.new_keys[layer].copy_(new_keys)
             span.new_values[layer].copy_(new_values)
@@ -147,9 +154,11 @@ def packed_attention(
     layer = int(module.layer_idx) - packed.first_layer  # type: ignore[arg-type]
     packed.write(layer, key[0], value[0])
     outputs = []
-    for span, rows in zip(packed.spans, torch.split(query, packed.sizes, 2), strict=True):
+    for span, rows in zip(packed.spans, packed.apart(query, 2), strict=True):
         keys, values = span.seen(layer, sliding_window)
         outputs.append(_attend(rows, keys, values, span.mask(sliding_window), scaling, softcap))
+    if packed.filler:
+        outputs.append(outputs[0].new_zeros((1, packed.filler, *outputs[0].shape[2:])))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, pad
 
 from shared.errors import ContextTooLongError
 from shared.model.attention import PackedRows
 from shared.model.cache import Segment, StageCache
 from shared.model.heads import ExitHead
+from shared.model.kernels import filled, keeps_kernels
 from shared.model.partition import StagePlan
 
-__all__ = ["Embedding", "ExitHead", "Rotary", "Segment", "Stage", "StageCache"]
+__all__ = ["Abandoned", "Embedding", "ExitHead", "Rotary", "Segment", "Stage", "StageCache"]
+
+
+class Abandoned(Exception):  # noqa: N818  it is no error
+    """A forward was given up between two layers: nobody wants its result."""
 
 
 class Embedding:
@@ -74,6 +79,7 @@ class Stage:
         self._layers = tuple(layers)
         # Every layer has a norm, whatever its matrices are kept in.
         self.device = next(self._layers[0].parameters()).device
+        self._fills = self.device.type == "cpu" and any(keeps_kernels(layer) for layer in self._layers)
         self._rotary = rotary
         self._embed = embed
         self._kv_heads = kv_heads
@@ -93,7 +99,9 @@ class Stage:
         return tokens * len(self._layers) * 2 * self._kv_heads * self._head_size * self.dtype.itemsize
 
     @torch.inference_mode()
-    def forward(self, inputs: Tensor, segments: Sequence[Segment]) -> Tensor:
+    def forward(
+        self, inputs: Tensor, segments: Sequence[Segment], is_void: Callable[[], bool] = lambda: False
+    ) -> Tensor:
         """Process the rows of all segments at once and append them to each segment's cache.
 
         If it raises, no frontier has moved.
@@ -102,26 +110,32 @@ class Stage:
             inputs: the segments' rows one after another: token ids (total_rows,) int64 for the first
                 stage, hidden states (total_rows, hidden) for the others.
             segments: whose rows they are; each cache at most once.
+            is_void: asked before each layer; whether nobody wants the result any more.
 
         Returns:
             Hidden states (total_rows, hidden), before any norm.
 
         Raises:
+            Abandoned: `is_void` said so.
             ContextTooLongError: a session would outgrow the model's positions; that session can't go on.
             ValueError: inputs and segments don't fit each other.
         """
         self._check(inputs, segments)
-        packed = PackedRows(segments, self.plan.first_layer, self.device)
+        count = inputs.shape[0]
+        filler = filled(count) - count if self._fills else 0
+        packed = PackedRows(segments, self.plan.first_layer, self.device, filler)
         packed.reserve()
         inputs = inputs.to(self.device)
         rows = self._embed(inputs) if self._embed is not None else inputs.to(self.dtype)
-        hidden = self._run(rows[None], packed)[0]
+        hidden = self._run(pad(rows, (0, 0, 0, filler))[None], packed, is_void)[0]
         packed.advance()
-        return hidden
+        return hidden[:count]
 
-    def _run(self, hidden: Tensor, packed: PackedRows) -> Tensor:
+    def _run(self, hidden: Tensor, packed: PackedRows, is_void: Callable[[], bool]) -> Tensor:
         tables = self._rotary(hidden, packed.positions)
         for layer, table in zip(self._layers, tables, strict=True):
+            if is_void():
+                raise Abandoned
             hidden = layer(hidden, position_embeddings=table, attention_mask=None, packed=packed)
         return hidden
 

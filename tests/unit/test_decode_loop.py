@@ -29,9 +29,16 @@ from edge_agent.want import Want
 STOP = 99
 
 
-def make_loop(*, use_cloud: Use = "unsure", thresholds=(0.8, 0.8), max_new_tokens: int = 4) -> DecodeLoop:
+def make_loop(
+    *, use_cloud: Use = "unsure", thresholds=(0.8, 0.8), max_new_tokens: int = 4, lookahead: int = 0
+) -> DecodeLoop:
     return DecodeLoop(
-        3, ExitPolicy(thresholds), max_new_tokens=max_new_tokens, stop_tokens=(STOP,), use_cloud=use_cloud
+        3,
+        ExitPolicy(thresholds),
+        max_new_tokens=max_new_tokens,
+        stop_tokens=(STOP,),
+        use_cloud=use_cloud,
+        lookahead=Lookahead(lookahead),
     )
 
 
@@ -82,7 +89,7 @@ def test_a_stop_token_ends_the_answer_and_is_not_kept():
 
 
 def test_threshold_one_is_passed_by_no_confidence():
-    loop = make_loop(thresholds=(1.0, 1.0))
+    loop = make_loop(thresholds=(1.0, 1.0), lookahead=4)
     assert loop.next_action(0.0) == RunStage(0, guess=False)
     loop.on_guess(None, 0.0)
     assert loop.next_action(0.0) == RunStage(1, asked=True)
@@ -258,7 +265,7 @@ def test_every_token_comes_from_exactly_one_rung_and_the_bound_holds(confidences
 def constrained(*steps: tuple[int, ...], **wishes) -> DecodeLoop:
     return DecodeLoop(
         3,
-        ExitPolicy((0.8, 0.8)),
+        ExitPolicy(wishes.get("thresholds", (0.8, 0.8))),
         max_new_tokens=wishes.get("max_new_tokens", 9),
         stop_tokens=(STOP,),
         use_cloud=wishes.get("use_cloud", "unsure"),
@@ -323,7 +330,7 @@ def test_a_cloud_token_that_may_not_come_here_is_no_answer():
 
 def asked_early() -> DecodeLoop:
     """A loop whose question is on its way while the last exit guesses."""
-    loop = make_loop(thresholds=(1.0, 1.0))
+    loop = make_loop(thresholds=(1.0, 1.0), lookahead=4)
     loop.next_action(0.0)
     loop.on_guess(None, 0.0)
     assert loop.next_action(0.0) == RunStage(1, asked=True)
@@ -334,7 +341,7 @@ def asked_early() -> DecodeLoop:
 def test_what_is_asked_before_the_guess_is_not_asked_again():
     loop = asked_early()
     loop.on_guess(Guess(7, 0.5), 0.0)
-    assert loop.next_action(0.0) == Wait()
+    assert loop.next_action(0.0, crowded=True) == Wait()
     loop.on_cloud_token(2, Guess(7, 0.9))
     assert loop.tokens == [DecodedToken(7, "cloud", 0.9, False)]
     assert loop.next_action(0.0) == RunStage(0, guess=False)
@@ -357,6 +364,91 @@ def test_a_cloud_that_is_lost_before_the_guess_leaves_the_guess():
     loop.on_cloud_unavailable()
     loop.on_guess(Guess(7, 0.5), 0.0)
     assert loop.tokens == [DecodedToken(7, "edge-2", 0.5, True)]
+
+
+def asked_unguessed(**wishes) -> DecodeLoop:
+    """A loop that waits for the cloud, whose last exit was not asked what it thinks."""
+    loop = make_loop(thresholds=(0.8, 1.0), **wishes)
+    loop.on_guess(Guess(7, 0.5), 0.0)
+    assert loop.next_action(0.0) == RunStage(1, guess=False)
+    loop.on_guess(None, 0.0)
+    assert loop.next_action(0.0) == AskCloud((Want(2),))
+    assert loop.next_action(0.0) == Wait()
+    return loop
+
+
+@pytest.mark.parametrize("use", ["unsure", "always"])
+def test_an_exit_that_cannot_be_sure_does_not_guess_where_every_answer_is_waited_for(use: Use):
+    loop = make_loop(thresholds=(1.0, 1.0), use_cloud=use)
+    assert loop.next_action(0.0) == RunStage(0, guess=False)
+    loop.on_guess(None, 0.0)
+    assert loop.next_action(0.0) == RunStage(1, guess=False)
+
+
+def test_an_answer_that_was_not_guessed_is_the_token_and_nothing_is_rewound():
+    loop = asked_unguessed()
+    loop.on_cloud_token(2, Guess(9, 0.7))
+    assert loop.tokens == [DecodedToken(9, "cloud", 0.7, False)]
+    assert loop.next_action(0.0) == RunStage(0)
+    assert loop.text(0) == [9]
+    assert loop.discarded == 0
+
+
+def test_the_guess_is_made_late_where_the_cloud_does_not_answer():
+    loop = asked_unguessed()
+    loop.on_cloud_unavailable()
+    assert loop.next_action(0.0) == RunStage(1)
+    loop.on_guess(Guess(8, 0.6), 0.0)
+    assert loop.tokens == [DecodedToken(8, "edge-2", 0.6, True)]
+    assert loop.next_action(0.0) == RunStage(0)
+
+
+def test_an_answer_that_comes_while_the_late_guess_is_made_is_too_late():
+    loop = asked_unguessed()
+    loop.on_cloud_unavailable()
+    loop.next_action(0.0)
+    loop.on_cloud_token(2, Guess(9, 0.7))
+    loop.on_guess(Guess(8, 0.6), 0.0)
+    loop.on_cloud_token(2, Guess(9, 0.7))
+    assert loop.tokens == [DecodedToken(8, "edge-2", 0.6, True)]
+
+
+def test_the_wait_for_a_cloud_that_does_not_answer_is_no_draft_time():
+    loop = asked_unguessed()
+    loop.on_cloud_unavailable()
+    loop.next_action(60.0)
+    loop.on_guess(Guess(8, 0.6), 60.0)
+    assert loop.lookahead.draft_time.mean_s == 0.0
+
+
+def test_a_stop_token_that_was_not_guessed_ends_the_answer():
+    loop = asked_unguessed()
+    loop.on_cloud_token(2, Guess(STOP, 0.7))
+    assert loop.next_action(0.0) == Finish("stop")
+    assert loop.stop == DecodedToken(STOP, "cloud", 0.7, False)
+
+
+def test_what_follows_an_answer_that_was_not_guessed_is_forced_by_the_grammar():
+    loop = constrained((1, 2), (3,), (4, 5), thresholds=(1.0, 1.0))
+    for _ in range(2):
+        loop.next_action(0.0)
+        loop.on_guess(None, 0.0)
+    assert loop.next_action(0.0) == AskCloud((Want(2, (1, 2)),))
+    loop.on_cloud_token(2, Guess(2, 0.9))
+    assert [(token.token, token.rung) for token in loop.tokens] == [(2, "cloud"), (3, "forced")]
+
+
+def test_an_answer_that_may_not_come_here_has_the_guess_made_late():
+    loop = constrained((1, 2), (3, 4), thresholds=(1.0, 1.0))
+    for _ in range(2):
+        loop.next_action(0.0)
+        loop.on_guess(None, 0.0)
+    loop.next_action(0.0)
+    loop.on_cloud_token(2, Guess(7, 1.0))
+    assert loop.next_action(0.0) == RunStage(1, (1, 2))
+    loop.on_guess(Guess(2, 0.1), 0.0)
+    (token,) = loop.tokens
+    assert (token.token, token.degraded) == (2, True)
 
 
 def test_where_the_edge_alone_answers_nothing_is_asked_early():

@@ -35,14 +35,14 @@ class ScriptedEngine(EdgeEngine):
         stage: int,
         allowed: Sequence[int] | None = None,
         on_states: OnStates | None = None,
-    ) -> Guess:
+    ) -> Guess | None:
         """See `EdgeEngine.run_stage`."""
         position = len(session.ids)  # drafts may be taken back while the stage runs
         started_s = time.perf_counter()
         guess = await super().run_stage(session, stage, allowed, on_states)
         if self.timeline is not None:
             self.timeline.stage(stage, position, started_s, time.perf_counter())
-        return guess if self.script is None else Guess(*self.script.says(position, stage))
+        return guess if guess is None or self.script is None else Guess(*self.script.says(position, stage))
 
 
 class Ours:

@@ -51,7 +51,7 @@ class Round:
 
     Attributes:
         split_ms: of the product, by its own clock.
-        pieces_ms: of it: `edge` (stages, exit heads, encoding), `away` (from the ask to its answer),
+        pieces_ms: of it: `edge` (stages, encoding), `away` (from the ask to its answer),
             `cloud` (of that, the worker's forward and draw).
         unsplit_ms: of the yardstick, the mean over both cores.
         wrong: what is wrong with the text; empty when it is the yardstick's.

@@ -17,7 +17,6 @@ COLUMNS: Final = (
     "unsplit ms",
     "overhead ms",
     "ratio",
-    "exit heads ms",
     "text",
 )
 SIDES_NOTE: Final = (
@@ -26,8 +25,8 @@ SIDES_NOTE: Final = (
     "unsplit: the same stages and head in one process, the mean over the same cores."
 )
 HEADS_NOTE: Final = (
-    "exit heads: a threshold of 1.0 can never be sure, but the edge has a guess ready for when the cloud is "
-    "away; it is part of the overhead."
+    "No exit's head runs: a threshold of 1.0 can never be sure, and what the exit thinks is only wanted "
+    "if the cloud does not answer."
 )
 
 
@@ -66,7 +65,6 @@ def _row(result: CaseResult) -> Row:
         "unsplit ms": Samples.of([each.unsplit_ms for each in result.rounds]),
         "overhead ms": Samples.of(_overheads(result)),
         "ratio": Samples.of(_ratios(result)),
-        "exit heads ms": result.unsplit_pieces_ms["exits"],
         "text": "differs" if any(each.wrong for each in result.rounds) else "equal",
     }
 

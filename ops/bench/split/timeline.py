@@ -19,10 +19,9 @@ def timeline(result: CaseResult) -> BenchTable:
     }
     total = median(each.split_ms for each in result.rounds)
     unsplit = median(each.unsplit_ms for each in result.rounds)
-    stages = split["edge"] - alone["exits"] - alone["codec"]
+    stages = split["edge"] - alone["codec"]
     rows = [
         _row("edge: stages", stages, alone["edge"]),
-        _row("edge: exit heads, which can't be sure", alone["exits"], 0.0),
         _row("edge: encoding, and decoding in the cloud", alone["codec"], 0.0),
         _row("edge: decode loop, threads, text", total - split["edge"] - split["away"], 0.0),
         _row("wire, broker, the worker's loop and queue", split["away"] - split["cloud"], 0.0),

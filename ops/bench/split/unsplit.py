@@ -28,8 +28,8 @@ class Order(msgspec.Struct, frozen=True):
 
     Attributes:
         ids: the prompt. tokens: to decode. core: None: any.
-        beside: also time, after each token, what the split adds to it: exit heads and codec. It costs the
-            token caches, so such a run's token times are not the yardstick.
+        beside: also time, after each token, what the split adds to it: the codec. It costs the token caches,
+            so such a run's token times are not the yardstick.
     """
 
     ids: list[int]
@@ -43,7 +43,7 @@ class Decoded(msgspec.Struct, frozen=True):
 
     Attributes:
         ids: the tokens. token_s: of each one after the first.
-        pieces_s: the same by piece: the `edge`'s stages, the `cloud`'s with head and draw; `exits`, `codec`.
+        pieces_s: the same by piece: the `edge`'s stages, the `cloud`'s with head and draw; `codec`.
     """
 
     ids: list[int]
@@ -63,7 +63,6 @@ class UnsplitModel:
         torch.set_num_threads(1)
         edge, cloud = load_edge(bundle), load_cloud(bundle)
         self._edge = edge.stages
-        self._exits = edge.heads
         self._cloud = cloud.stage
         self._head = cloud.head
         self._codec = codec_named(codec)
@@ -74,43 +73,35 @@ class UnsplitModel:
         pin(order.core)
         caches = [stage.new_cache() for stage in (*self._edge, self._cloud)]
         ids, pending = list(order.ids), list(order.ids)
-        pieces_s: dict[str, list[float]] = {"edge": [], "cloud": [], "exits": [], "codec": []}
+        pieces_s: dict[str, list[float]] = {"edge": [], "cloud": [], "codec": []}
         for _ in range(order.tokens):
             started_s = time.perf_counter()
-            states, newest = self._rungs(torch.tensor(pending), caches[:-1])
+            states = self._rungs(torch.tensor(pending), caches[:-1])
             crossed_s = time.perf_counter()
             pending = [self._answer(states, caches[-1], len(ids))]
             pieces_s["edge"].append(crossed_s - started_s)
             pieces_s["cloud"].append(time.perf_counter() - crossed_s)
             ids += pending
             if order.beside:
-                self._beside(states, newest, len(ids), pieces_s)
+                pieces_s["codec"].append(self._coding_s(states))
         later = {piece: seconds[1:] for piece, seconds in pieces_s.items()}
         token_s = [edge_s + cloud_s for edge_s, cloud_s in zip(later["edge"], later["cloud"], strict=True)]
         return Decoded(ids[len(order.ids) :], token_s, later)
 
-    def _rungs(self, rows: Tensor, caches: list[StageCache]) -> tuple[Tensor, list[Tensor]]:
-        """The edge's stages: the states that leave the last, and the newest row of each."""
-        newest = []
+    def _rungs(self, rows: Tensor, caches: list[StageCache]) -> Tensor:
+        """The edge's stages: the states that leave the last."""
         for stage, cache in zip(self._edge, caches, strict=True):
             rows = stage.forward(rows, [Segment(cache, rows.shape[0])])
-            newest.append(rows[-1:])
-        return rows, newest
+        return rows
 
     def _answer(self, states: Tensor, cache: StageCache, position: int) -> int:
         out = self._cloud.forward(states, [Segment(cache, states.shape[0])])
         return draw(self._head.logits(out[-1:])[0], GREEDY, position).token
 
-    def _beside(
-        self, states: Tensor, newest: list[Tensor], position: int, pieces_s: dict[str, list[float]]
-    ) -> None:
+    def _coding_s(self, states: Tensor) -> float:
         started_s = time.perf_counter()
-        for head, row in zip(self._exits, newest, strict=True):
-            draw(head.logits(row)[0], GREEDY, position)
-        headed_s = time.perf_counter()
         self._codec.decode(self._codec.encode(states), states.shape[0], states.shape[1])
-        pieces_s["exits"].append(headed_s - started_s)
-        pieces_s["codec"].append(time.perf_counter() - headed_s)
+        return time.perf_counter() - started_s
 
 
 class UnsplitProcess:
