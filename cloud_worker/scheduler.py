@@ -5,9 +5,10 @@ Continuous batching. Sessions are in one of two ways:
     decoding    few rows wait: a token's, or a short catch-up
     prefilling  more rows wait: a prompt, or a log that is replayed
 
-A batch takes the decoding sessions first, oldest work first, and fills the rest of its rows with chunks of
-the prefilling ones, in turn. A chunk is limited (`ChunkSize` says to how much), and a work that is longer is
-taken in parts, so that a long prompt makes the others' tokens wait for a chunk and never for the prompt.
+A batch takes the decoding sessions first and fills the rest of its rows with chunks of the prefilling ones.
+Among either, edges take turns (`Turns`), and so do the sessions of each. A chunk is limited (`ChunkSize` says
+to how much), and a work that is longer is taken in parts, so that a long prompt makes the others' tokens wait
+for a chunk and never for the prompt.
 
 Works of one session never overtake each other, and a rewrite (work that starts before the end of the one
 before it) waits for the next batch, where the engine cuts the cache back first.
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from cloud_worker.line import Line
+from cloud_worker.turns import Turns
 from cloud_worker.work import Work
 from shared.errors import BusyError
 from shared.wire.topics import SessionAddress
@@ -48,6 +50,8 @@ class Scheduler:
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._lines: OrderedDict[SessionAddress, Line] = OrderedDict()
+        self._decode_turns = Turns()
+        self._prefill_turns = Turns()
         self._waiting = 0
         self._rows = 0
         self._bytes = 0
@@ -107,24 +111,28 @@ class Scheduler:
         prefilling = [address for address in self._lines if self._lines[address].rows > DECODE_ROWS]
         divide = chunk_tokens is not None
         kept = self.batch_tokens // PREFILL_SHARE if prefilling else 0
-        batch = self._take(decoding, self.batch_tokens - kept, is_first=True, divide=divide)
+        batch = self._take(
+            decoding, self._decode_turns, self.batch_tokens - kept, is_first=True, divide=divide
+        )
         room = self.batch_tokens - _rows(batch)
         if chunk_tokens is not None:
             room = min(room, chunk_tokens)
-        chunks = self._take(prefilling, room, is_first=not batch, divide=divide)
+        chunks = self._take(prefilling, self._prefill_turns, room, is_first=not batch, divide=divide)
         self.prefill_rows = _rows(chunks)
         return batch + chunks
 
     def _take(
-        self, addresses: list[SessionAddress], room: int, *, is_first: bool, divide: bool
+        self, addresses: list[SessionAddress], turns: Turns, room: int, *, is_first: bool, divide: bool
     ) -> list[Work]:
-        """Works of these sessions in turn; those that were served go behind the others."""
+        """Works of these sessions in turn; those that were served go behind the others of their edge."""
         taken: list[Work] = []
-        for address in addresses:
+        for address in turns.take(addresses):
             if room <= 0:
                 break
             line = self._lines[address]
             run = line.take(room, at_least_one=is_first and not taken and not divide, divide=divide)
+            if run:
+                turns.ran(address.edge, _rows(run))
             taken += run
             room -= _rows(run)
             if not line:

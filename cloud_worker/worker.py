@@ -257,7 +257,11 @@ class CloudWorker:
     def _close(self, address: SessionAddress, message: Close) -> None:
         self._admission.on_close(address, message.epoch)
         session = self._table.get(address)
-        if session is not None and message.epoch >= session.epoch:
+        if session is None or message.epoch < session.epoch:
+            return
+        if message.elsewhere:
+            self._keeper.forget(address)
+        else:
             self._keeper.erase(address, session.epoch)
 
     async def _sweep(self) -> None:

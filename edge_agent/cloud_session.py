@@ -21,6 +21,7 @@ time, never text. Any number of tokens may be wanted at once; a rewind takes bac
     ASKING    rewind                         ASKING    – (OPEN when nothing is wanted any more)
     OPEN, ASKING  push                       same      SendStep… that want nothing
     OPEN      worker gone, Refused*          CLOSED    –
+    not OPENING  Opened of another worker    same      – (`is_in_vain`: the link sends it a Close)
     any       attempts or time used up       CLOSED    Failed, if anything is wanted
     any       link lost                      CLOSED    Failed, if anything is wanted
     any       Refused, not retryable         REFUSED   Failed, if anything is wanted
@@ -235,6 +236,17 @@ class CloudSession:
         if message.epoch != self.epoch or self.phase is Phase.REFUSED:
             return []
         return self._done(self._heard(message, now_s))
+
+    def is_in_vain(self, message: Opened) -> bool:
+        """Whether a worker has taken a session that it will never serve: it need not keep it.
+
+        The pool's subscription may hand an open to two workers, and an old one may come late.
+        """
+        if message.epoch != self.epoch:
+            return message.epoch < self.epoch
+        if self.phase in {Phase.OPEN, Phase.ASKING}:
+            return message.worker != self.worker
+        return self.phase is not Phase.OPENING
 
     def _heard(self, message: ToEdge, now_s: float) -> list[Action]:
         match message:

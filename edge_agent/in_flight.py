@@ -1,7 +1,11 @@
 """The steps of one session that are waited for, and the clocks that run over each. Sans I/O.
 
-A step, or its reply, that was lost is sent for again when the link's usual reply time is well over; a
-worker that stays silent for the step's whole patience is left.
+A step, or its reply, that was lost is sent for again when the link's usual reply time is well over, and again
+after twice that time, and so on; a worker that stays silent for the step's whole patience is left. Once would
+not do: what is sent again may be lost as well, or pass a worker that has nothing to say yet and whose next
+word is lost.
+
+Source: RFC 6298 section 5.5 (a timer backs off by doubling).
 """
 
 from __future__ import annotations
@@ -27,16 +31,18 @@ class Awaited:
         unanswered: its wanted positions that are still wanted.
         asked_s: when it was sent.
         leave_s: when a worker that has said nothing is left.
+        wait_s: how long until it is sent again, the next time.
         due_s: when something has to be done about it.
         sent_bytes: of all that went up with it.
         few_rows: whether its reply time says something about the link.
-        sent_again: once is enough.
+        sent_again: which of them a reply answers is not known.
     """
 
     step: Step
     unanswered: set[int]
     asked_s: float
     leave_s: float
+    wait_s: float
     due_s: float
     sent_bytes: int
     few_rows: bool
@@ -81,9 +87,11 @@ class InFlight:
         patience_s = step_deadline_s * (1 + rows / ROWS_PER_DEADLINE)
         few_rows = rows <= FEW_ROWS
         half_s = patience_s / 2
-        due_s = now_s + (self._reply_time.resend_after_s(half_s) if few_rows else half_s)
+        wait_s = self._reply_time.resend_after_s(half_s) if few_rows else half_s
         leave_s = now_s + patience_s
-        self._steps[step.number] = Awaited(step, set(step.wants), now_s, leave_s, due_s, sent_bytes, few_rows)
+        self._steps[step.number] = Awaited(
+            step, set(step.wants), now_s, leave_s, wait_s, now_s + wait_s, sent_bytes, few_rows
+        )
 
     def is_unanswered(self, number: int, position: int) -> bool:
         """Whether that step's token for that position is still wanted."""
@@ -118,8 +126,10 @@ class InFlight:
     def again(self, now_s: float) -> list[Step] | None:
         """Steps to send again now; None when the worker has been silent for too long."""
         due = [awaited for awaited in self._steps.values() if now_s >= awaited.due_s]
-        if any(awaited.sent_again or now_s >= awaited.leave_s for awaited in due):
+        if any(now_s >= awaited.leave_s for awaited in due):
             return None
         for awaited in due:
-            awaited.sent_again, awaited.due_s = True, awaited.leave_s
+            awaited.sent_again = True
+            awaited.wait_s *= 2
+            awaited.due_s = min(awaited.leave_s, now_s + awaited.wait_s)
         return [awaited.step for awaited in due]

@@ -341,9 +341,9 @@ class CloudLink:
             log.warning("reply_refused", code=error.code, reason=str(error))
             return
         session = self._sessions.get(address.session)
-        if isinstance(message, Opened) and (session is None or message.epoch < session.core.epoch):
-            # Taken after the session was over, or went elsewhere: that worker need not keep it.
-            self._publish_control(topics.steps_topic(address, message.worker), encode(Close(message.epoch)))
+        if isinstance(message, Opened) and (session is None or session.core.is_in_vain(message)):
+            farewell = Close(message.epoch, elsewhere=session is not None)
+            self._publish_control(topics.steps_topic(address, message.worker), encode(farewell))
         elif session is not None:
             session.perform(session.core.on_message(message, self.now_s()))
 

@@ -93,9 +93,14 @@ class Step(msgspec.Struct, array_like=True, frozen=True, tag="s"):
 
 
 class Close(msgspec.Struct, array_like=True, frozen=True, tag="c"):
-    """Edge to worker: the session is over; forget it."""
+    """Edge to worker: forget the session.
+
+    Attributes:
+        elsewhere: it goes on at another worker, so its log stays; otherwise it is over.
+    """
 
     epoch: Epoch
+    elsewhere: bool = False
 
 
 class Opened(msgspec.Struct, array_like=True, frozen=True, tag="O"):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from edge_agent.engine import EdgeEngine
-from ops.faults.proxy import ChaosProxy, Weather
+from ops.faults.proxy import Weather
 from shared.model.loading import load_edge
 from shared.tensors.codec import codec_named
 from shared.wire.messages import Sampling
-from tests.integration.conftest import Install, Installation, Reference
+from tests.integration.conftest import Install, Reference
+from tests.integration.far import far_away, outputs
 from tests.servers import ServerProcess
 
 PROMPTS = ["turn on the kitchen lights", "good night", "is anybody home? " * 20, "x"]
@@ -29,28 +27,6 @@ WISHES: dict[str, dict[str, Any]] = {
     "exact": {"mode": "exact"},
     "exact, drawn": {"mode": "exact", "temperature": 0.7, "top_p": 0.9, "seed": 11},
 }
-
-
-@asynccontextmanager
-async def far_away(
-    install: Install, server: ServerProcess, bundle: Any, weather: Weather, **given: Any
-) -> AsyncIterator[Installation]:
-    """An installation all of whose words cross a link with that weather."""
-    proxy = ChaosProxy(server.host, server.port, seed=3)
-    await proxy.start()
-    try:
-        end = SimpleNamespace(host="127.0.0.1", port=proxy.port)
-        async with install(end, bundle, workers=2, **given) as home:
-            proxy.up = proxy.down = weather
-            yield home
-            proxy.up = proxy.down = Weather()
-    finally:
-        await proxy.stop()
-
-
-def outputs(answers: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Texts, and who said each token."""
-    return [(answer["output"], [token["rung"] for token in answer["tokens"]]) for answer in answers]
 
 
 @pytest.mark.parametrize("weather", [Weather(0.02), Weather(0.01, loss=0.03, copies=2, reorder=0.1)], ids=str)
@@ -122,3 +98,52 @@ async def test_a_session_that_is_rewound_goes_on_like_one_that_never_was_further
         assert session.states.frontier == fresh.states.frontier == len(text)
     finally:
         engine.close()
+
+
+async def test_a_guess_that_is_made_late_is_the_one_that_would_have_been_made_at_once(tiny: Reference):
+    text = [5, 17, 42, 7, 99]
+    engine = EdgeEngine(load_edge(tiny.bundle), codec_named("fp32"), tiny.bundle.hidden_size)
+    try:
+        late, at_once = (engine.open(text, Sampling(), (1.0, 1.0)) for _ in range(2))
+        for stage in (0, 1):
+            await engine.catch_up(late, stage)
+            guess = await engine.run_stage(at_once, stage)
+        assert await engine.run_stage(late, 1) == guess
+        assert late.states.rows(0, 5) == at_once.states.rows(0, 5)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+async def test_a_stage_whose_text_is_void_stops_between_two_layers_and_can_begin_again(
+    tiny: Reference, stage: int
+):
+    """The cloud has said another token while an edge stage drafts behind the old one."""
+    text = torch.randint(3, 300, (12,), generator=torch.Generator().manual_seed(5)).tolist()
+    engine = EdgeEngine(load_edge(tiny.bundle), codec_named("fp32"), tiny.bundle.hidden_size)
+    seen: list[int] = []
+    try:
+        session = engine.open(text, Sampling(), (1.0, 1.0))
+        for earlier in range(stage):
+            await engine.run_stage(session, earlier)
+        first_layer = engine.model.stages[stage]._layers[0]
+
+        def contradict(*_: object) -> None:
+            seen.append(1)
+            session.void = True
+
+        with first_layer.register_forward_hook(contradict):
+            assert await engine.run_stage(session, stage) is None
+        assert session.caches[stage].frontier == 0
+        session.rewind(9)
+        session.ids += [3]
+        fresh = engine.open(session.ids, Sampling(), (1.0, 1.0))
+        for each in (0, 1):
+            again, first = [await engine.run_stage(one, each) for one in (session, fresh)]
+            assert again is not None
+            assert first is not None
+            assert again.token == first.token
+            assert again.confidence == pytest.approx(first.confidence, abs=1e-5)
+    finally:
+        engine.close()
+    assert len(seen) == 1

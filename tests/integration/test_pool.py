@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from itertools import chain
 
 import pytest
 
 from tests.integration.conftest import Install, Installation, Reference
+from tests.integration.restarting import restart, send_signal
 from tests.servers import RedisServer, ServerProcess
 from tests.waiting import eventually
 
 PROMPTS = [f"what is the temperature in room {number}" for number in range(8)]
 NEW_TOKENS = 60
 ROLLING_TOKENS = 40
-
-
-def send_signal(home: Installation, worker: str, number: signal.Signals) -> None:
-    os.kill(home.stack.members[worker].process.pid, number)
 
 
 def texts(answers: list[dict]) -> list[str]:
@@ -122,13 +118,3 @@ async def ask_until(home: Installation, prompt: str, over: asyncio.Event) -> lis
         assert not answer["degraded"], answer["note"]
         answers.append((prompt, answer["output"]))
     return answers
-
-
-async def restart(home: Installation, worker: str) -> None:
-    """Tell a worker to stop, and start it again when it has left in order."""
-    send_signal(home, worker, signal.SIGTERM)
-    await eventually(lambda: not home.stack.members[worker].alive, 30.0, f"{worker} ends")
-    assert home.stack.members[worker].process.exitcode == 0
-    await eventually(lambda: worker not in home.readiness.workers, 20.0, f"{worker} says farewell")
-    home.stack.start(worker)
-    await eventually(lambda: worker in home.readiness.workers, 60.0, f"{worker} is back")

@@ -59,6 +59,18 @@ async def test_a_session_opens_catches_up_and_closes(make_edge: MakeEdge):
     assert refused.retryable
 
 
+async def test_a_session_that_goes_on_elsewhere_is_forgotten_and_its_log_stays(make_edge: MakeEdge):
+    edge = make_edge("s7")
+    await edge.open(1)
+    await edge.ask(step(1, 1, 0, 5))
+    await edge.send(Close(1, elsewhere=True))
+    refused = await edge.ask(step(1, 2, 5, 1))
+    assert isinstance(refused, Refused)
+    again = await edge.open(2)
+    assert isinstance(again, Opened)
+    assert again.frontier == 5
+
+
 async def test_a_repeated_step_gets_the_same_reply_and_a_gap_is_named(make_edge: MakeEdge):
     edge = make_edge("s2")
     await edge.open(1)

@@ -32,6 +32,7 @@ class CheckedSession(CloudSession):
     Attributes:
         wrong: broken promises.
         ahead: questions that were asked while others were waited for.
+        codecs: what its steps' states were in.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class CheckedSession(CloudSession):
         states: ToyStates,
         patience: Patience | None = None,
         reply_time: ReplyTime | None = None,
+        codec: str = "fp32",
     ) -> None:
-        super().__init__(DIGEST, VOCAB, "fp32", sampling, states, patience, reply_time)
+        super().__init__(DIGEST, VOCAB, codec, sampling, states, patience, reply_time)
         self.wrong: list[str] = []
         self.ahead = 0
+        self.codecs: set[str] = set()
         self._questions: dict[int, _Question] = {}
         self._newest = (0, 0)
 
@@ -95,6 +98,7 @@ class CheckedSession(CloudSession):
         if (step.epoch, step.number) <= self._newest:
             return
         self._newest = (step.epoch, step.number)
+        self.codecs.add(step.codec)
         for position in step.wants:
             self._questions[position] = self._questions[position]._replace(step=self._newest)
 

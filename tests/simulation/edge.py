@@ -16,6 +16,8 @@ from edge_agent.generation import Generation, Pace
 from edge_agent.link import CloudLink, LinkedSession
 from edge_agent.lookahead import DraftTime, Lookahead
 from edge_agent.request import Mode
+from shared.tensors.codec import CODECS
+from shared.tensors.compression import COMPRESSED
 from shared.wire.messages import Sampling
 from shared.wire.topics import SessionAddress
 from tests.simulation.checked_session import DIGEST, CheckedSession
@@ -91,6 +93,7 @@ class Wish:
         budget_s: how long answers of the cloud are of use; infinite: always.
         lookahead: tokens drafted past an unanswered one.
         eager: states go up before anything is asked about them.
+        codec: what the states travel in.
     """
 
     prompt: tuple[int, ...]
@@ -98,6 +101,7 @@ class Wish:
     mode: Mode
     lookahead: int
     eager: bool
+    codec: str
     budget_s: float
     new_tokens: int
 
@@ -125,14 +129,14 @@ class SimSession:
 
     def __init__(self, hub: Hub, name: str, wish: Wish, patience: Patience, trace: Trace) -> None:
         self.address = SessionAddress(TENANT, hub.name, name)
-        self.place = ToyPlace(wish.prompt, wish.sampling)
+        self.place = ToyPlace(wish.prompt, wish.sampling, wish.codec)
         self.told: list[DecodedToken] = []
         self._hub = hub
         self._wish = wish
         self._trace = trace
         self._reason = ""
         reply_time = hub.link.reply_time
-        self.core = CheckedSession(wish.sampling, self.place.states, patience, reply_time)
+        self.core = CheckedSession(wish.sampling, self.place.states, patience, reply_time, wish.codec)
         self.loop = DecodeLoop(
             len(wish.prompt),
             POLICY,
@@ -157,6 +161,7 @@ class SimSession:
             linked.close()
             self._trace.counts["discarded"] += self.loop.discarded
             self._trace.counts["asked ahead"] += self.core.ahead
+            self._trace.counts["partly squeezed"] += len(self.core.codecs) > 1
 
     def _tell(self, token: DecodedToken) -> None:
         kind = "degraded" if token.degraded else "answered" if token.rung == CLOUD_RUNG else "token"
@@ -173,7 +178,8 @@ class SimSession:
 
     def faults(self) -> list[str]:
         """What is not as it has to be, now that it is over."""
-        said, run = self._said(), FaultFree(self._wish.prompt, self._wish.sampling, self.loop.use_cloud)
+        said, wish = self._said(), self._wish
+        run = FaultFree(wish.prompt, wish.sampling, self.loop.use_cloud, wish.codec)
         run.follow(said)
         faults = list(self.core.wrong)
         if [token.token for token in said] != run.tokens:
@@ -225,6 +231,7 @@ def draw_wish(random: Random, new_tokens: int, *, bounded: bool) -> Wish:
         eager=random.random() < 0.5,
         budget_s=math.inf if bounded or random.random() < 0.7 else random.uniform(0.05, 8.0),
         new_tokens=new_tokens,
+        codec=random.choice([*CODECS, *COMPRESSED]),
     )
 
 

@@ -70,7 +70,8 @@ class PureWorker:
                 session = self.sessions.get(name)
                 if session is not None and message.epoch >= session.epoch:
                     self.forget(name)
-                    run_now(self.store.close(address(name), session.epoch))
+                    if not message.elsewhere:
+                        run_now(self.store.close(address(name), session.epoch))
 
     def forward(self, now_s: float) -> None:
         for done in self.engine.run(self.scheduler.next_batch(), now_s):

@@ -106,7 +106,7 @@ MUTANTS = (
         "a guess about a taken back text is kept",
         DecodeLoop,
         "on_guess",
-        "if self._rewind_to is not None:",
+        "if self.is_rewound:",
         "if False:",
     ),
     Mutant("a question survives its text", DecodeLoop, "_correct", "self._coming = None", "pass"),
@@ -174,11 +174,25 @@ UPLOAD_MUTANTS = (
 # What takes the whole of a worker, or a great deal of bad weather, to matter.
 STORM_MUTANTS = (
     Mutant(
+        "squeezed rows are taken for rows",
+        WorkerSession,
+        "judge",
+        "self._work(step, plain.states, now_s)",
+        "self._work(step, step.states, now_s)",
+    ),
+    Mutant(
+        "whole steps and squeezed ones are not told apart",
+        Upload,
+        "_step",
+        "packed.codec,",
+        "self._codec,",
+    ),
+    Mutant(
         "the edge never leaves a silent worker",
         InFlight,
         "again",
-        "awaited.leave_s\n",
-        "float('inf')\n",
+        "now_s >= awaited.leave_s for",
+        "False for",
     ),
     Mutant(
         "the log takes any epoch",

@@ -56,7 +56,11 @@ class Cable:
 
 
 class SimBroker:
-    """The broker of a storm."""
+    """The broker of a storm.
+
+    Attributes:
+        swallows: whether a message on its way to a client is lost, for tests that choose which.
+    """
 
     def __init__(self, loop: VirtualLoop, net: Net, random: Random, trace: Trace) -> None:
         self._loop = loop
@@ -64,6 +68,7 @@ class SimBroker:
         self.random = random
         self.trace = trace
         self.up = True
+        self.swallows: Callable[[Incoming], bool] = lambda _: False
         self._frozen_until_s = 0.0
         self.cables: dict[str, Cable] = {}
         self._retained: dict[str, Incoming] = {}
@@ -216,6 +221,8 @@ class SimBroker:
 
     def _deliver(self, cable: Cable, incoming: Incoming) -> None:
         reliable = incoming.retain
+        if self.swallows(incoming):
+            return
         for _ in range(1 if reliable else self._copies()):
             self._carry(cable, "down", self._hand_over, cable, incoming, ordered=reliable)
 

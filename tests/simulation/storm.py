@@ -177,6 +177,10 @@ class Storm:
         worker = self._some_worker()
         if worker is None or (self.weather.bounded and not self._others_there(worker)):
             return  # a deserted pool is not asked, however patient the edge is
+        self.drain(worker)
+
+    def drain(self, worker: SimWorker) -> None:
+        """A worker is told to stop."""
         worker.leave().add_done_callback(lambda _: self._workers.pop(worker.name, None))
 
     def _others_there(self, worker: SimWorker) -> bool:

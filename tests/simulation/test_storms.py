@@ -25,7 +25,7 @@ TOLD_LINES = 400
 REACHED = (
     *("Opened", "Tokens", "Resume", "Busy", "Refused", "Close", "answered", "degraded"),
     *("lost", "doubled", "frozen", "killed", "disconnected", "line_full"),
-    *("rewound", "asked ahead", "rows pushed", "discarded"),
+    *("rewound", "asked ahead", "rows pushed", "discarded", "partly squeezed"),
     *("store_claim", "store_append", "context_unlogged", "session_refused", "broker_silent"),
 )
 

@@ -2,6 +2,10 @@
 
 A stage's row depends on every row before it in its cache, as hidden states do; the cloud's token depends on
 every row in its cache. So tokens that are right prove that the caches were, at the edge and in the cloud.
+
+Rows are bytes and no tensors, of the length that the session's codec gives them. So everything about codecs
+is real here but the rounding, which has tests of its own: how long a row is, where a log or a work may be
+cut, and steps of one session that travel squeezed or as they are.
 """
 
 from __future__ import annotations
@@ -16,10 +20,14 @@ from edge_agent.decode import DecodedToken, Guess, Use
 from edge_agent.exits import ExitPolicy
 from edge_agent.states import StateLog
 from shared.errors import CodecError, ContextGapError
+from shared.tensors.codec import codec_named
+from shared.tensors.compression import rows_codec
 from shared.wire.messages import DrawnToken, Sampling
 from shared.wire.topics import SessionAddress
 
-ROW_BYTES = 8
+HIDDEN = 4
+# What a cache keeps of a row, whatever it travelled in.
+ROW_BYTES = 16
 VOCAB = 1 << 16
 STAGES = 2
 # With these, two tokens in five are sure.
@@ -34,22 +42,33 @@ def _number(*parts: object) -> int:
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest(), "big")
 
 
+def row_bytes_of(codec: str) -> int:
+    """How long a row is in payloads of a codec, before they are squeezed."""
+    return codec_named(rows_codec(codec)).row_bytes(HIDDEN)
+
+
+def _row(row_bytes: int, *parts: object) -> bytes:
+    """A row of a hash, half of which says nothing, so that there is something to squeeze."""
+    told = min(8, row_bytes // 2)
+    return _number(*parts).to_bytes(8, "big")[-told:].ljust(row_bytes, b"\0")
+
+
 def cloud_token(rows: bytes, sampling: Sampling, allowed: Allowed = ()) -> int:
     """What the last stage draws after `rows`, one of `allowed`."""
-    drawn = _number("cloud", rows, sampling.seed, len(rows) // ROW_BYTES)
+    drawn = _number("cloud", rows, sampling.seed)
     return allowed[drawn % len(allowed)] if allowed else drawn % VOCAB
 
 
 class ToyStates(StateLog):
     """A log of states with every version of a row: what was sent may be found anywhere, for ever."""
 
-    def __init__(self) -> None:
-        super().__init__(ROW_BYTES)
+    def __init__(self, row_bytes: int) -> None:
+        super().__init__(row_bytes)
         self._versions: list[set[bytes]] = []
 
     def append(self, encoded: bytes) -> None:
         """See `StateLog.append`."""
-        for position, row in enumerate(_split(encoded), self.frontier):
+        for position, row in enumerate(_split(encoded, self.row_bytes), self.frontier):
             if position == len(self._versions):
                 self._versions.append(set())
             self._versions[position].add(row)
@@ -58,14 +77,14 @@ class ToyStates(StateLog):
     def ever_had(self, start: int, rows: bytes) -> bool:
         """Whether each of the rows from `start` on was this session's at its position at some time."""
         places = self._versions[start:]
-        split = _split(rows)
+        split = _split(rows, self.row_bytes)
         return len(split) <= len(places) and all(
             row in versions for row, versions in zip(split, places, strict=False)
         )
 
 
-def _split(rows: bytes) -> list[bytes]:
-    return [rows[at : at + ROW_BYTES] for at in range(0, len(rows), ROW_BYTES)]
+def _split(rows: bytes, row_bytes: int) -> list[bytes]:
+    return [rows[at : at + row_bytes] for at in range(0, len(rows), row_bytes)]
 
 
 class ToyPlace:
@@ -77,11 +96,11 @@ class ToyPlace:
         states: those of the last stage.
     """
 
-    def __init__(self, prompt: Sequence[int], sampling: Sampling) -> None:
+    def __init__(self, prompt: Sequence[int], sampling: Sampling, codec: str = "fp32") -> None:
         self.ids = list(prompt)
         self.sampling = sampling
         self.caches: list[list[bytes]] = [[] for _ in range(STAGES)]
-        self.states: ToyStates = ToyStates()
+        self.states = ToyStates(row_bytes_of(codec))
 
     def advance(self, stage: int, length: int | None = None) -> None:
         """Catch a stage up with the text, or with its first `length` tokens."""
@@ -115,7 +134,7 @@ class ToyPlace:
             reads = (self.caches[stage - 1] + self._ahead(stage - 1, ids))[len(cache) :]
         rows = cache[-1:]
         for read in reads:
-            rows.append(_number("row", stage, rows[-1:], read).to_bytes(ROW_BYTES, "big"))
+            rows.append(_row(self.states.row_bytes, stage, rows[-1:], read))
         return rows[len(cache[-1:]) :]
 
 
@@ -150,11 +169,11 @@ class FaultFree:
     """The run without faults, blocking and in order, in which the same tokens are degraded.
 
     Args:
-        prompt, sampling, use: of the run that it is held against.
+        prompt, sampling, use, codec: of the run that it is held against.
     """
 
-    def __init__(self, prompt: Sequence[int], sampling: Sampling, use: Use) -> None:
-        self._place = ToyPlace(prompt, sampling)
+    def __init__(self, prompt: Sequence[int], sampling: Sampling, use: Use, codec: str = "fp32") -> None:
+        self._place = ToyPlace(prompt, sampling, codec)
         self._grammar = ToyGrammar.after(prompt)
         self._use = use
         self.tokens: list[int] = []
@@ -191,7 +210,7 @@ class ToyEngine:
         breaks: whether the forward fails now, as over a session's poisonous rows.
     """
 
-    hidden_size = ROW_BYTES // 4
+    hidden_size = HIDDEN
 
     def __init__(self, breaks: Callable[[], bool] = bool) -> None:
         self._breaks = breaks
@@ -215,7 +234,7 @@ class ToyEngine:
         if work.from_position > len(rows):
             gap = ContextGapError(f"rows start at {work.from_position}, not {len(rows)}", len(rows))
             return Done(work, error=gap)
-        if len(work.states) != work.count * ROW_BYTES:
+        if len(work.states) != work.count * row_bytes_of(work.codec):
             return Done(work, error=CodecError(f"{len(work.states)} bytes for {work.count} rows"))
         if self._breaks():
             self.drop([work.address])
@@ -227,7 +246,7 @@ class ToyEngine:
     def _consume(self, work: Work) -> None:
         rows = self.caches.setdefault(work.address, [])
         self._truncate(rows, work.from_position)
-        rows += [work.states[at : at + ROW_BYTES] for at in range(0, len(work.states), ROW_BYTES)]
+        rows += _split(work.states, row_bytes_of(work.codec))
 
     @staticmethod
     def _truncate(rows: list[bytes], position: int) -> None:

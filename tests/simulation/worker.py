@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from broker.presence import Presence
@@ -19,6 +20,21 @@ from tests.simulation.weather import Weather
 
 # Longer than any storm's silence, so that a session that is alive is never an orphan.
 SESSION_TTL_S = 60.0
+
+
+class _VirtualThread:
+    """Stands for an `EngineThread`: a call takes virtual time on the loop."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """See `EngineThread.run`."""
+        future: asyncio.Future[Any] = self._loop.run_in_executor(None, function, *arguments)
+        return future
+
+    def close(self) -> None:
+        """See `EngineThread.close`."""
 
 
 class SimWorker:
@@ -61,6 +77,7 @@ class SimWorker:
             digest=DIGEST,
             limits=limits,
         )
+        front._runner._thread = _VirtualThread(self._loop)  # type: ignore[assignment]  # has its interface
         front._log._clock = self._loop.time
         front._scheduler._max_waiting = weather.max_waiting
         return front

@@ -257,3 +257,20 @@ def test_a_busy_pool_costs_no_attempt_while_an_open_may_take():
     assert isinstance(session.on_deadline(0.7)[0], SendOpen)
     session.on_message(Busy(session.epoch, 0.05), 0.75)
     assert isinstance(session.on_deadline(0.9)[0], Failed)
+
+
+def test_a_worker_that_took_the_session_in_vain_is_told_from_the_one_that_serves_it():
+    session = make_session()
+    session.open(0.0)
+    assert not session.is_in_vain(Opened(1, "w2", 0))  # the first that answers is the one
+    opened(session)
+    assert not session.is_in_vain(Opened(1, "w1", 0))
+    assert session.is_in_vain(Opened(1, "w2", 0))
+    session.ask([Want(4)], 0.2)
+    assert session.is_in_vain(Opened(1, "w2", 0))
+    session.on_worker_gone("w1", 0.3)
+    assert session.is_in_vain(Opened(1, "w1", 0))  # of the epoch before
+    assert not session.is_in_vain(Opened(2, "w1", 0))
+    session.on_link_lost("gone")
+    assert session.is_in_vain(Opened(2, "w1", 0))  # nobody waits for a worker any more
+    assert not session.is_in_vain(Opened(3, "w1", 0))  # which this edge never said

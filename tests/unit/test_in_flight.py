@@ -61,7 +61,9 @@ def test_what_is_taken_back_is_not_wanted_any_more(in_flight: InFlight):
     assert not in_flight
 
 
-def test_each_late_step_goes_up_again_once_and_then_its_worker_is_left(in_flight: InFlight):
+def test_each_late_step_goes_up_again_after_twice_the_wait_and_then_its_worker_is_left(
+    in_flight: InFlight,
+):
     first, second = step(1, 5), step(2, 6)
     in_flight.add(first, 1, BYTES, DEADLINE_S, 0.0)
     in_flight.add(second, 1, BYTES, DEADLINE_S, 0.1)
@@ -69,7 +71,10 @@ def test_each_late_step_goes_up_again_once_and_then_its_worker_is_left(in_flight
     assert in_flight.again(0.21) == [first]
     assert in_flight.due_s == pytest.approx(0.3)
     assert in_flight.again(0.31) == [second]
-    assert in_flight.again(0.9) == []
+    assert in_flight.again(0.6) == []
+    assert in_flight.again(0.62) == [first]
+    assert in_flight.again(0.72) == [second]
+    assert in_flight.again(0.99) == []
     assert in_flight.due_s == pytest.approx(DEADLINE_S * (1 + 1 / ROWS_PER_DEADLINE))
     assert in_flight.again(1.01) is None
 

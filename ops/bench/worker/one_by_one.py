@@ -6,6 +6,7 @@ import asyncio
 
 import cloud_worker.worker
 from cloud_worker.scheduler import Scheduler
+from cloud_worker.turns import Turns
 from cloud_worker.work import Work
 from ops.roles import serve_worker
 from shared.config import Settings
@@ -16,9 +17,9 @@ class OneByOne(Scheduler):
     """Hands out one session's works at a time, in turn."""
 
     def _take(
-        self, addresses: list[SessionAddress], room: int, *, is_first: bool, divide: bool
+        self, addresses: list[SessionAddress], turns: Turns, room: int, *, is_first: bool, divide: bool
     ) -> list[Work]:
-        return super()._take(addresses[:1], room, is_first=True, divide=divide) if is_first else []
+        return super()._take(addresses[:1], turns, room, is_first=True, divide=divide) if is_first else []
 
 
 async def serve_one_by_one(settings: Settings, stop: asyncio.Event) -> None:

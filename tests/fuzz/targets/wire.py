@@ -49,6 +49,7 @@ def _messages_to_worker() -> list[bytes]:
         Step(1, 2, 30, 2, b"\x01\x02" * 8, [31], [[7, 9, 3000]]),
         Step(1, 3, 1 << 20, 1 << 20, b"", [1 << 20], []),
         Close(3),
+        Close(3, elsewhere=True),
     ]
     nested = b"\x01\x92\xa1s" + b"\x91" * 900
     return [*map(encode, messages), nested, b"\x02" + encode(messages[0])[1:], b"\x01\x92\xa1\xff\x01"]
