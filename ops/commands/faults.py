@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
-from ops.cli_context import console
+from ops.cli_context import console, console_err
 from ops.commands.options import Deadline, Embedded, FaultNames, JsonFile, MarkdownFile
+from shared.errors import ConfigError
 from shared.log import setup_logging
 
 if TYPE_CHECKING:
+    from ops.faults.bench import FaultBench
     from ops.faults.outcome import Outcome
-    from ops.faults.report import FaultReport
+    from ops.faults.report import FaultReport, FaultRow
     from ops.faults.run import Fault
+    from ops.faults.series import Series
 
 EXIT_WRONG = 1
 _QUICK_RUNS = 3
@@ -34,6 +39,10 @@ def faults(
     embedded: Embedded = False,
     list_only: Annotated[bool, typer.Option("--list", help="Name the faults, and make none.")] = False,
     json_file: JsonFile = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Keep what the --json file holds, and make what is missing there."),
+    ] = False,
     markdown: MarkdownFile = None,
 ) -> None:
     """Break a small installation of real processes in every known way, and check every answer."""
@@ -46,37 +55,88 @@ def faults(
         return
     setup_logging("error")
     settings = {"runs": _QUICK_RUNS if quick else runs, "seed": seed, "deadline_s": deadline_s}
-    report = asyncio.run(_report(chosen, settings, embedded=embedded, whole=not fault))
-    _show(report)
-    _write(report, json_file, markdown)
-    if any(report.summary[key] for key in ("mismatches", "lost_or_doubled", "failed_answers")):
+    series = _series(settings, json_file, embedded=embedded, resume=resume)
+    try:
+        asyncio.run(_make(series, chosen, embedded=embedded, whole=not fault))
+    except BaseException:  # Ctrl-C too
+        _tell_how_to_go_on(series, json_file)
+        raise
+    _show(series.report)
+    if markdown is not None:
+        _write_tables(series.report, markdown)
+    if any(series.report.summary[key] for key in ("mismatches", "lost_or_doubled", "failed_answers")):
         raise typer.Exit(EXIT_WRONG)
 
 
-async def _report(
-    chosen: list[Fault], settings: dict[str, Any], *, embedded: bool, whole: bool
-) -> FaultReport:
-    """Make the faults, and, with the whole catalog, keep the three promises."""
-    from ops.faults.bench import FaultBench
-    from ops.faults.must_show import must_show
-    from ops.faults.report import FaultReport, summary_of
+def _series(settings: dict[str, Any], json_file: Path | None, *, embedded: bool, resume: bool) -> Series:
+    """What there is already, and where it is kept."""
+    from ops.faults.report import FaultReport
+    from ops.faults.report_file import ReportFile
+    from ops.faults.series import Series
     from ops.faults.versions import versions
     from ops.provenance import commit, machine
 
+    begun = FaultReport.begun(machine(), commit(), versions(embedded=embedded), settings)
+    if json_file is None:
+        if resume:
+            raise ConfigError("--resume goes on with a report: name its file with --json FILE")
+        return Series(begun)
+    file = ReportFile(json_file)
+    return Series.resumed(begun, file) if resume else Series(begun, file)
+
+
+async def _make(series: Series, chosen: list[Fault], *, embedded: bool, whole: bool) -> None:
+    """Make the faults that are missing, and, with the whole catalog, keep the three promises."""
+    from ops.faults.bench import FaultBench
+    from ops.faults.must_show import PROMISES
+
+    missing = series.missing(chosen)
+    promises = [name for name in PROMISES if whole and name not in series.report.must_show]
+    if kept := len(chosen) - len(missing):
+        _say(f"{kept} of {len(chosen)} faults are there already")
+    if not missing and not promises:
+        return
+    settings = series.report.settings
+    options = {"deadline_s": settings["deadline_s"], "embedded": embedded, "commit": series.report.commit}
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as folder,
+        closing(FaultBench(Path(folder), **options)) as bench,
+    ):
+        for number, fault in enumerate(missing, kept + 1):
+            series.add(await _row(bench, fault, f"{number}/{len(chosen)} {fault.name}", settings))
+        for name in promises:
+            series.promise(name, await _promise(bench, name, settings["runs"]))
+
+
+async def _row(bench: FaultBench, fault: Fault, title: str, settings: dict[str, Any]) -> FaultRow:
+    """One fault; which run it is at is for a terminal, that it is done for everybody."""
     seeds = range(settings["seed"], settings["seed"] + settings["runs"])
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        bench = FaultBench(Path(folder), deadline_s=settings["deadline_s"], embedded=embedded)
-        try:
-            rows = []
-            for fault in chosen:
-                with console.status(f"{fault.name} …"):
-                    rows.append(await bench.row(fault, seeds, _tell))
-            promises = await must_show(bench, settings["runs"]) if whole else {}
-        finally:
-            bench.close()
-    return FaultReport(
-        machine(), commit(), versions(embedded=embedded), settings, rows, promises, summary_of(rows)
-    )
+    done, start_s = count(1), time.monotonic()
+    with console.status(f"{title} …") as status:
+
+        def on_run(outcome: Outcome) -> None:
+            _tell(outcome)
+            status.update(f"{title}: {next(done)} of {len(seeds)} runs …")
+
+        row = await bench.row(fault, seeds, on_run)
+    made = f"{row.runs} run{'s' * (row.runs > 1)}, {time.monotonic() - start_s:.0f} s"
+    _say(f"{title}: {f'skipped, {row.skipped}' if row.skipped else made}")
+    return row
+
+
+async def _promise(bench: FaultBench, name: str, runs: int) -> dict[str, Any]:
+    from ops.faults.must_show import PROMISES
+
+    start_s = time.monotonic()
+    with console.status(f"promise {name} …"):
+        figures = await PROMISES[name](bench, runs)
+    _say(f"promise {name}: {time.monotonic() - start_s:.0f} s")
+    return figures
+
+
+def _say(line: str, style: str | None = None) -> None:
+    """A whole line, however wide whatever reads it is."""
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _tell(outcome: Outcome) -> None:
@@ -85,12 +145,19 @@ def _tell(outcome: Outcome) -> None:
     if outcome.lost_or_doubled:
         words.append(f"{outcome.lost_or_doubled} tokens lost or doubled")
     for each in words:
-        console.print(
-            f"{outcome.fault}, seed {outcome.seed}, {outcome.sessions} sessions: {each}",
-            style="red",
-            highlight=False,
-            markup=False,
-        )
+        _say(f"{outcome.fault}, seed {outcome.seed}, {outcome.sessions} sessions: {each}", "red")
+
+
+def _tell_how_to_go_on(series: Series, json_file: Path | None) -> None:
+    """Of a bench that ends before its time."""
+    if json_file is None:
+        words = "Stopped, and nothing is kept; with --json FILE it would be."
+    elif series.report.rows:
+        held = f"{json_file} holds {len(series.report.rows)} faults"
+        words = f"Stopped. {held}; the same command with --resume goes on from there."
+    else:
+        words = f"Stopped before a fault was done; {json_file} is as it was."
+    console_err.print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def _show(report: FaultReport) -> None:
@@ -107,10 +174,7 @@ def _show(report: FaultReport) -> None:
         console.print(f"  {name} {value:g}", highlight=False)
 
 
-def _write(report: FaultReport, json_file: Path | None, markdown: Path | None) -> None:
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    if markdown is not None:
-        from ops.faults.tables import markdown_table
+def _write_tables(report: FaultReport, markdown: Path) -> None:
+    from ops.faults.tables import markdown_table
 
-        markdown.write_text(markdown_table(report.rows), encoding="utf-8")
+    markdown.write_text(markdown_table(report.rows), encoding="utf-8")

@@ -33,15 +33,19 @@ class FaultBench:
         folder: for everything; the caller removes it.
         deadline_s: of the edges; None: the plans' own.
         embedded: use the embedded broker even where Mosquitto is installed.
+        commit: by which code, for the rows.
     """
 
-    def __init__(self, folder: Path, *, deadline_s: float | None = None, embedded: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, deadline_s: float | None = None, embedded: bool = False, commit: str = ""
+    ) -> None:
         self.folder = folder
         self.bundle: Bundle = tiny_bundle(folder / "bundle")
         self.other: Bundle = tiny_bundle(folder / "other-bundle", _OTHER_SEED)
         self.oracle = Oracle(self.bundle)
         self._deadline_s = deadline_s
         self._embedded = embedded
+        self._commit = commit
         self._rigs = 0
 
     def close(self) -> None:
@@ -88,11 +92,11 @@ class FaultBench:
         """All runs of a fault: one session alone and several at once in turn."""
         absent = fault.absent()
         if absent:
-            return FaultRow(fault.name, fault.target, skipped=absent)
+            return FaultRow(fault.name, fault.target, self._commit, skipped=absent)
         outcomes = []
         async with self.rig(fault, seeds[0]) as rig:
             for place, seed in enumerate(seeds):
                 outcome = await self.run(rig, fault, seed, SESSIONS[place % len(SESSIONS)])
                 outcomes.append(outcome)
                 on_run(outcome)
-            return row_of(fault.name, fault.target, outcomes, rig.plan.deadline_s)
+            return row_of(fault.name, fault.target, self._commit, outcomes, rig.plan.deadline_s)

@@ -28,15 +28,6 @@ _KILLED = Fault("worker killed", "must show", tokens=_TOKENS)
 _ROLLING = Fault("rolling restart", "must show", plan=Plan(workers=_WORKERS))
 
 
-async def must_show(bench: FaultBench, runs: int) -> dict[str, dict[str, Any]]:
-    """All three, by name."""
-    return {
-        "broker_gone": await broker_gone(bench, runs),
-        "worker_killed": await worker_killed(bench, runs),
-        "rolling_restart": await rolling_restart(bench, max(1, runs // 5)),
-    }
-
-
 async def broker_gone(bench: FaultBench, runs: int) -> dict[str, Any]:
     """The broker dies in mid-answer, and comes back: when is there the next token, when the cloud's help?"""
     waits: list[float] = []
@@ -109,6 +100,19 @@ async def rolling_restart(bench: FaultBench, rounds: int) -> dict[str, Any]:
         "reasons": sorted(set(failed)),
         "mismatches": await _wrong(bench, heard),
     }
+
+
+async def _rolling_restarts(bench: FaultBench, runs: int) -> dict[str, Any]:
+    """As many rounds as take about as long as the runs of the others."""
+    return await rolling_restart(bench, max(1, runs // 5))
+
+
+PROMISES: Final[dict[str, Callable[[FaultBench, int], Awaitable[dict[str, Any]]]]] = {
+    "broker_gone": broker_gone,
+    "worker_killed": worker_killed,
+    "rolling_restart": _rolling_restarts,
+}
+"""By name; each takes the bench and its number of runs."""
 
 
 async def _go_on(rig: Rig, place: int, heard: list[Heard], over: asyncio.Event) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
+from ops.faults.catalog import FAULTS
 from ops.faults.outcome import Outcome
 from ops.quality.range import Range
 
@@ -17,6 +18,7 @@ class FaultRow(msgspec.Struct, frozen=True):
 
     Attributes:
         fault, target: see `Fault`.
+        commit: by which code; see `ops.provenance.commit`.
         skipped: why it was not made; empty when it was.
         runs: made. struck: of them, those in which the fault came while answers were being made.
         answers: that came.
@@ -31,6 +33,7 @@ class FaultRow(msgspec.Struct, frozen=True):
 
     fault: str
     target: str
+    commit: str
     skipped: str = ""
     runs: int = 0
     struck: int = 0
@@ -46,11 +49,12 @@ class FaultRow(msgspec.Struct, frozen=True):
 
 
 class FaultReport(msgspec.Struct, frozen=True):
-    """A whole bench.
+    """A whole bench, or as much of it as is made.
 
     Attributes:
-        machine, commit: where and by which code. versions: of the servers.
+        machine, commit: where and by which code, if by several the last one. versions: of the servers.
         settings: the bench's options and the rig's deadlines.
+        commits: those that made rows and promises, in their order.
         rows: in the catalog's order. must_show: by promise.
         summary: flat figures, over all rows.
     """
@@ -59,15 +63,33 @@ class FaultReport(msgspec.Struct, frozen=True):
     commit: str
     versions: dict[str, str]
     settings: dict[str, Any]
+    commits: list[str]
     rows: list[FaultRow]
     must_show: dict[str, dict[str, Any]]
     summary: dict[str, float]
 
+    @classmethod
+    def begun(
+        cls, machine: dict[str, str | int], commit: str, versions: dict[str, str], settings: dict[str, Any]
+    ) -> Self:
+        """Of a bench that has made nothing yet."""
+        return cls(machine, commit, versions, settings, [], [], {}, summary_of([]))
 
+    def holding(self, rows: Sequence[FaultRow], must_show: dict[str, dict[str, Any]]) -> Self:
+        """The same with these rows and promises, and with what follows from them."""
+        rows = sorted(rows, key=lambda row: _ORDER[row.fault])
+        made_by = [*(row.commit for row in rows), *(each.get("commit", "") for each in must_show.values())]
+        commits = list(dict.fromkeys(filter(None, made_by)))
+        return msgspec.structs.replace(
+            self, commits=commits, rows=rows, must_show=must_show, summary=summary_of(rows)
+        )
+
+
+_ORDER = {name: place for place, name in enumerate(FAULTS)}
 _ERRORS_KEPT = 5
 
 
-def row_of(fault: str, target: str, outcomes: Sequence[Outcome], deadline_s: float) -> FaultRow:
+def row_of(fault: str, target: str, commit: str, outcomes: Sequence[Outcome], deadline_s: float) -> FaultRow:
     """Runs of one fault as a row."""
     recovered = [outcome.recovery_s / deadline_s for outcome in outcomes if outcome.struck]
     errors = [
@@ -78,6 +100,7 @@ def row_of(fault: str, target: str, outcomes: Sequence[Outcome], deadline_s: flo
     return FaultRow(
         fault,
         target,
+        commit,
         runs=len(outcomes),
         struck=sum(outcome.struck for outcome in outcomes),
         answers=sum(outcome.answers for outcome in outcomes),

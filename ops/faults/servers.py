@@ -124,7 +124,11 @@ class ServerProcess(ABC):
             self.process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # Ctrl-C during the start, too
+            self.kill()
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self.running:
