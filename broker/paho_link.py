@@ -258,6 +258,10 @@ class PahoLink(aiomqtt.Client):
             # uvloop refuses a socket whose end it has seen and we have not.
             self._guarded(partial(self._loop.add_writer, sock.fileno(), self._guarded, client.loop_write))
 
+    def _on_socket_unregister_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        """Guarded for the same reason."""
+        self._guarded(partial(super()._on_socket_unregister_write, client, userdata, sock))
+
     def _guarded(self, move: Callable[[], object]) -> None:
         """Move bytes; whatever breaks there, the connection is not usable any more."""
         try:

@@ -352,7 +352,7 @@ async def test_a_connection_that_can_t_be_written_to_is_replaced(
 async def test_a_socket_that_the_loop_will_not_watch_is_replaced(
     broker_endpoint: ServerProcess, topic: str, unique: Unique, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As uvloop does where it has seen an end that paho has not; a soak found it as an unheard RuntimeError."""
+    """As uvloop does where it has seen an end that paho has not."""
     states: list[bool] = []
     async with transport(broker_endpoint, unique("t")) as link:
         link.on_state(states.append)
