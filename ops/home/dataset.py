@@ -40,12 +40,14 @@ class Dataset(msgspec.Struct):
         starts: where each row begins, and where the last ends.
         homes: `(rows,)` where in its row the home's lines begin.
         answers: `(rows,)` where in its row the answer begins.
+        weights: `(rows,)` what each row counts in the loss.
     """
 
     ids: Ids
     starts: npt.NDArray[np.int64]
     homes: Ids
     answers: Ids
+    weights: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -54,15 +56,26 @@ class Dataset(msgspec.Struct):
         """One sample's token ids, prompt, answer and end."""
         return self.ids[self.starts[index] : self.starts[index + 1]]
 
+    def chosen(self, rows: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> Dataset:
+        """Some rows, with weights of their own."""
+        lengths = np.diff(self.starts)[rows]
+        return Dataset(
+            ids=np.concatenate([self.row(int(row)) for row in rows]),
+            starts=np.cumsum([0, *lengths], dtype=np.int64),
+            homes=self.homes[rows],
+            answers=self.answers[rows],
+            weights=weights,
+        )
+
     def save(self, path: Path) -> None:
         """Write to one .npz file."""
-        np.savez(path, ids=self.ids, starts=self.starts, homes=self.homes, answers=self.answers)
+        np.savez(path, **{name: getattr(self, name) for name in self.__struct_fields__})
 
     @staticmethod
     def load(path: Path) -> Dataset:
         """Read what `save` wrote."""
         with np.load(path) as file:
-            return Dataset(file["ids"], file["starts"], file["homes"], file["answers"])
+            return Dataset(*(file[name] for name in Dataset.__struct_fields__))
 
 
 class Batch(msgspec.Struct):
@@ -73,12 +86,14 @@ class Batch(msgspec.Struct):
         homes: `(rows,)` where the home's lines begin.
         answers: `(rows,)` where each answer begins.
         lengths: `(rows,)` tokens of each row without padding.
+        weights: `(rows,)` what each row counts in the loss.
     """
 
     ids: Ids
     homes: Ids
     answers: Ids
     lengths: Ids
+    weights: npt.NDArray[np.float32]
 
 
 def build(
@@ -144,6 +159,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> Dataset
         starts=np.cumsum([0, *map(len, rows)], dtype=np.int64),
         homes=np.array([len(request) for request, _, _ in parts], np.int32),
         answers=np.array([len(prompt) for _, prompt, _ in parts], np.int32),
+        weights=np.ones(len(parts), np.float32),
     )
 
 
@@ -155,6 +171,7 @@ def _joined(parts: list[Dataset]) -> Dataset:
         starts=starts,
         homes=np.concatenate([part.homes for part in parts]),
         answers=np.concatenate([part.answers for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
     )
 
 
@@ -168,7 +185,7 @@ def batches(data: Dataset, tokens: int, seed: int, pad: int, skip: int = 0) -> I
         pad: the padding id.
         skip: batches to leave out at the beginning, to go on where a run stopped.
     """
-    widths = np.array(WIDTHS)[np.searchsorted(WIDTHS, np.diff(data.starts))]
+    widths = _widths(data)
     epoch = 0
     while True:
         rng = np.random.default_rng((seed, epoch))
@@ -180,6 +197,21 @@ def batches(data: Dataset, tokens: int, seed: int, pad: int, skip: int = 0) -> I
             width, rows = groups[index]
             yield _pad(data, rows, width, pad)
         epoch += 1
+
+
+def in_order(data: Dataset, tokens: int, pad: int) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
+    """Every row once: the rows' numbers and their batch, those of like length together."""
+    widths = _widths(data)
+    for width in WIDTHS:
+        members = np.flatnonzero(widths == width)
+        for low in range(0, len(members), tokens // width):
+            rows = members[low : low + tokens // width]
+            yield rows, _pad(data, rows, width, pad)
+
+
+def _widths(data: Dataset) -> npt.NDArray[np.int64]:
+    """`(rows,)` the width that each row is padded to."""
+    return np.array(WIDTHS)[np.searchsorted(WIDTHS, np.diff(data.starts))]
 
 
 def _groups(
@@ -198,4 +230,4 @@ def _pad(data: Dataset, rows: npt.NDArray[np.int64], width: int, pad: int) -> Ba
         row = data.row(int(index))
         ids[line, : len(row)] = row
         lengths[line] = len(row)
-    return Batch(ids, data.homes[rows], data.answers[rows], lengths)
+    return Batch(ids, data.homes[rows], data.answers[rows], lengths, data.weights[rows])

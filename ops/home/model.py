@@ -104,11 +104,12 @@ class ExitModel(nn.Module):
             {str(layer): nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps) for layer in exits}
         )
 
-    def hidden(self, ids: Tensor) -> dict[int, Tensor]:
+    def hidden(self, ids: Tensor, last: int | None = None) -> dict[int, Tensor]:
         """Normed states at each exit and at the end.
 
         Args:
             ids: `(rows, width)` token ids, padded on the right (causal attention never looks there).
+            last: the exit to stop at; None to go to the end.
 
         Returns:
             exit layer → `(rows, width, hidden_size)`; the last layer's states under its own number.
@@ -122,6 +123,8 @@ class ExitModel(nn.Module):
             states = layer(states, position_embeddings=rotary, attention_mask=None)
             if number in self.exits:
                 out[number] = self.norms[str(number)](states)
+            if number == last:
+                return out
         out[len(core.layers)] = core.norm(states)
         return out
 

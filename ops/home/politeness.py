@@ -46,6 +46,9 @@ _COURTESIES: Final = words("""
     sweetie ta thank thanks thx ton tons very you
 """)
 
+# With one of these a frame is no part of an item or a message that it follows; "honey" alone might be.
+_THANKS: Final = words("appreciated cheers kindly pls please ta thank thanks thx")
+
 _QUESTION_WORDS: Final = words("""
     am any are aren't did does has hasn't have how how's is isn't was were what what's whats when when's
     where where's wheres which who who's whose
@@ -65,6 +68,7 @@ class Politeness:
         self._before = {"command": before, "question": names.before_question, "other": free}
         self._after_command = names.after
         self._after_any = tuple(frame for frame in names.after if _COURTESIES.issuperset(frame.split()))
+        self._after_open = tuple(frame for frame in self._after_any if _THANKS.intersection(frame.split()))
 
     def around(
         self, text: str, rng: random.Random, *, names_first: bool = False, open_end: bool = False
@@ -78,7 +82,9 @@ class Politeness:
             open_end: it ends in the speaker's own words, which more words would seem to belong to.
         """
         form = "other" if names_first else _form(text)
-        after = self._after_command if form == "command" and not open_end else self._after_any
+        after = self._after_command if form == "command" else self._after_any
+        if open_end:
+            after = self._after_open
         if rng.random() < 0.24:
             text = f"{rng.choice(self._before[form])} {text}"
         if rng.random() < (0.16 if form == "command" else 0.08):

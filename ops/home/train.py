@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ops.home.dataset import Batch, Dataset, batches, build
 from ops.home.dropout import drop_residuals
+from ops.home.hardness import answer_nats, harder
 from ops.home.initial import lay_out_copying, lay_out_senses
 from ops.home.model import ExitModel, exit_weight, home_config
 from ops.home.senses import token_senses
@@ -135,6 +136,10 @@ def _prepare(
         return PreTrainedTokenizerFast.from_pretrained(out), Dataset.load(out / _DATA)
     known = None if first_round is None else PreTrainedTokenizerFast.from_pretrained(first_round)
     tokenizer, data = build(plan.samples, plan.seed, processes=os.cpu_count() or 1, tokenizer=known)
+    if first_round is not None:
+        pad = int(tokenizer.pad_token_id or 0)
+        nats = answer_nats(ExitModel.load(first_round), data, plan.batch_tokens, pad)
+        data = harder(data, nats, plan.seed)
     tokenizer.save_pretrained(out)
     data.save(out / _DATA)
     return tokenizer, data
@@ -277,7 +282,8 @@ def weighted_losses(
     answers = (places >= torch.from_numpy(batch.answers)[:, None] - 1).expand_as(ids)[learned]
     first = ids[torch.arange(len(ids)), torch.from_numpy(batch.answers).long()]
     weight = torch.where(torch.isin(first, several), _SEVERAL_WEIGHT, 1.0)[:, None].expand_as(ids)[learned]
-    weights = torch.where(answers, weight, _LINES_WEIGHT)
+    rows = torch.from_numpy(batch.weights)[:, None].expand_as(ids)[learned]
+    weights = torch.where(answers, weight, _LINES_WEIGHT) * rows
     targets, rivals = _rivals(torch.roll(ids, -1, 1)[learned], ids, model.vocabulary, chance)
     with torch.autocast("cpu", torch.bfloat16):
         states = model.hidden(ids)
@@ -287,7 +293,7 @@ def weighted_losses(
             for layer, normed in states.items()
         }
     return {
-        layer: ((loss * weights).sum() / answers.sum(), loss.detach()[answers].mean())
+        layer: ((loss * weights).sum() / rows[answers].sum(), loss.detach()[answers].mean())
         for layer, loss in each.items()
     }
 
