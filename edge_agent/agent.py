@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 import structlog
 
 from edge_agent.agreement import Agreement
-from edge_agent.cloud_session import CloudSession, Patience
+from edge_agent.cloud_session import CloudSession
 from edge_agent.codec_choice import AUTO, choose_codec
-from edge_agent.decode import CLOUD_RUNG, DecodedToken, DecodeLoop, use_of
+from edge_agent.decode import DecodeLoop, use_of
 from edge_agent.eager import AskingShare, UploadTime
 from edge_agent.engine import EdgeEngine, EngineSession
 from edge_agent.exits import ExitPolicy
 from edge_agent.generation import Generation, GenerationStats, Pace
 from edge_agent.link import CloudLink, LinkedSession
 from edge_agent.lookahead import DraftTime, Lookahead
+from edge_agent.patience import Patience
 from edge_agent.request import Answer, AnswerToken, CloudUse, Mode, Request, Timings
+from edge_agent.rungs import CLOUD_RUNG, DecodedToken
 from edge_agent.task import Task
 from edge_agent.text_stream import TextStream
 from shared.errors import PromptError

@@ -41,13 +41,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
-from edge_agent.decode import Guess
 from edge_agent.in_flight import ROWS_PER_DEADLINE, InFlight
+from edge_agent.patience import Patience
 from edge_agent.reply_time import ReplyTime
+from edge_agent.rungs import Guess
+from edge_agent.session_actions import Action, Answered, Failed, SendOpen, SendStep
 from edge_agent.states import StateLog
 from edge_agent.uplink import Uplink
 from edge_agent.upload import Upload
@@ -62,7 +63,6 @@ from shared.wire.messages import (
     Refused,
     Resume,
     Sampling,
-    Step,
     ToEdge,
     Tokens,
 )
@@ -81,54 +81,6 @@ class Phase(Enum):
     OPEN = auto()
     ASKING = auto()
     REFUSED = auto()
-
-
-class SendOpen(NamedTuple):
-    """Publish to the pool."""
-
-    message: Open
-
-
-class SendStep(NamedTuple):
-    """Publish to the session's worker."""
-
-    worker: str
-    message: Step
-
-
-class Answered(NamedTuple):
-    """The token after `position` is known."""
-
-    position: int
-    guess: Guess
-    compute_us: int
-    queue_us: int
-
-
-class Failed(NamedTuple):
-    """What is wanted stays unanswered; the edge goes on alone."""
-
-    reason: str
-
-
-Action = SendOpen | SendStep | Answered | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the edge waits.
-
-    Attributes:
-        open_deadline_s: for a worker to take the session.
-        step_deadline_s: for the answer to a step of few rows.
-        attempts: how often an ask is tried, each time with a newer epoch.
-        deadline_s: for the answer to an ask of few rows, over all attempts.
-    """
-
-    open_deadline_s: float = 0.5
-    step_deadline_s: float = 1.0
-    attempts: int = 3
-    deadline_s: float = 3.0
 
 
 class CloudSession:

@@ -37,22 +37,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from edge_agent.constraint import Constraint, Unconstrained
+from edge_agent.decode_actions import Action, Allowed, AskCloud, Finish, Rewind, RunStage, Wait
 from edge_agent.exits import ExitPolicy
 from edge_agent.lookahead import Lookahead
 from edge_agent.request import Mode
+from edge_agent.rungs import CLOUD_RUNG, FORCED_RUNG, DecodedToken, Guess, edge_rung
 from edge_agent.want import Want
 
-CLOUD_RUNG = "cloud"
-# No rung at all: the grammar left no choice.
-FORCED_RUNG = "forced"
 # Questions on their way at once. Further ones wait for a reply and then go up together: on a slow link
 # that makes fewer and larger steps, and a worker runs a few rows in about the time of one.
 MAX_ASKS = 4
 
-Allowed = tuple[int, ...] | None
 Use = Literal["never", "unsure", "always"]
 
 
@@ -62,69 +60,6 @@ _USES: Final[dict[Mode, Use]] = {"standalone": "never", "collaborative": "unsure
 def use_of(mode: Mode) -> Use:
     """When a mode asks the cloud."""
     return _USES[mode]
-
-
-def edge_rung(stage: int) -> str:
-    """The name of an edge stage's rung: `edge-1` is the first."""
-    return f"edge-{stage + 1}"
-
-
-class Guess(NamedTuple):
-    """What an exit would say, and how sure it is."""
-
-    token: int
-    confidence: float
-
-
-class DecodedToken(NamedTuple):
-    """A kept token: who answered, how sure, and whether the cloud was wanted but away."""
-
-    token: int
-    rung: str
-    confidence: float
-    degraded: bool
-
-
-class RunStage(NamedTuple):
-    """Run edge stage `stage` over all its pending positions; report its guess among `allowed`.
-
-    Where no guess could end the ladder, none is wanted: report None.
-
-    Attributes:
-        guess: whether one is wanted.
-        asked: the cloud is asked whatever is guessed: report the states as soon as they are there, so that
-            the question is on its way while the exit guesses.
-    """
-
-    stage: int
-    allowed: Allowed = None
-    guess: bool = True
-    asked: bool = False
-
-
-class AskCloud(NamedTuple):
-    """Ask the cloud for tokens; report each, or that there will be none."""
-
-    wants: tuple[Want, ...]
-
-
-class Rewind(NamedTuple):
-    """The text is `length` tokens long, prompt included: forget what was behind."""
-
-    length: int
-
-
-class Wait(NamedTuple):
-    """Nothing to do before the cloud has spoken."""
-
-
-class Finish(NamedTuple):
-    """The answer is complete: `stop` (a stop token) or `length`."""
-
-    reason: str
-
-
-Action = RunStage | AskCloud | Rewind | Wait | Finish
 
 
 # Stands for a guess that is still being made.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from edge_agent.decode import Guess
+from edge_agent.rungs import Guess
 from edge_agent.states import StateLog
 from shared.engine_thread import EngineThread
 from shared.model.chooser import choosers_for

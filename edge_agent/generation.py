@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge_agent.decode import AskCloud, DecodedToken, DecodeLoop, Finish, Rewind, RunStage, Wait
+from edge_agent.decode import DecodeLoop
+from edge_agent.decode_actions import AskCloud, Finish, Rewind, RunStage, Wait
 from edge_agent.engine import EdgeEngine, EngineSession
 from edge_agent.link import CloudReply, Replies
 from edge_agent.reply_time import ReplyTime
+from edge_agent.rungs import DecodedToken
 from edge_agent.want import Want
 
 NO_LINK = "this edge has no link to a cloud"

@@ -18,11 +18,12 @@ from broker.group_reader import GroupReader
 from broker.group_sender import GroupSender, Letter
 from broker.presence import read_status
 from broker.transport import Incoming, Transport
-from edge_agent.cloud_session import Action, Answered, CloudSession, Failed, Phase, SendOpen, SendStep
-from edge_agent.decode import Guess
+from edge_agent.cloud_session import CloudSession, Phase
 from edge_agent.health import LinkHealth, LinkState
 from edge_agent.pool import Pool
 from edge_agent.reply_time import ReplyTime
+from edge_agent.rungs import Guess
+from edge_agent.session_actions import Action, Answered, Failed, SendOpen, SendStep
 from edge_agent.uplink import Uplink
 from edge_agent.want import Want
 from shared.errors import AntiphonError, LinkError

@@ -16,7 +16,6 @@ from broker.transport import Transport
 from edge_agent.agent import AgentSettings, EdgeAgent, ModelFacts
 from edge_agent.bridge import Bridge, check_bridge
 from edge_agent.bus import CLOUD, HOME, HOP, Bus
-from edge_agent.cloud_session import Patience
 from edge_agent.codec_choice import AUTO, FALLBACK
 from edge_agent.engine import EdgeEngine
 from edge_agent.exits import ExitPolicy
@@ -24,6 +23,7 @@ from edge_agent.gateway import DeviceGateway
 from edge_agent.home.home import Home, load_home
 from edge_agent.home_bus import home_transport, hosted, notice_if_away
 from edge_agent.link import CloudLink
+from edge_agent.patience import Patience
 from edge_agent.task import task_for
 from shared.bundles import bundle_path
 from shared.config import Settings

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from edge_agent.decode import FORCED_RUNG
+from edge_agent.rungs import FORCED_RUNG
 
 # Edge rungs from shallow to deep, then what is deeper still.
 _EDGE_STYLES = ("green", "cyan", "blue")

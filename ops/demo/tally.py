@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from edge_agent.decode import FORCED_RUNG
+from edge_agent.rungs import FORCED_RUNG
 from ops.render import rung_style
 
 

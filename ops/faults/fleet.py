@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from broker.connect import transport_for
-from edge_agent.cloud_session import CloudSession, Patience
+from edge_agent.cloud_session import CloudSession
 from edge_agent.link import CloudLink, CloudReply
+from edge_agent.patience import Patience
 from edge_agent.states import StateLog
 from edge_agent.want import Want
 from ops.faults.outcome import Outcome

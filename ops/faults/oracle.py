@@ -22,12 +22,13 @@ import msgspec
 
 from cloud_worker.engine import CloudEngine
 from cloud_worker.work import Work
-from edge_agent.decode import DecodedToken, DecodeLoop, Guess, use_of
+from edge_agent.decode import DecodeLoop, use_of
 from edge_agent.engine import EdgeEngine, EngineSession
 from edge_agent.exits import ExitPolicy
 from edge_agent.generation import Generation
 from edge_agent.link import CloudReply, Replies
 from edge_agent.request import Request
+from edge_agent.rungs import DecodedToken, Guess
 from edge_agent.task import task_for
 from edge_agent.text_stream import TextStream
 from edge_agent.want import Want

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_agent.decode import edge_rung
+from edge_agent.rungs import edge_rung
 from ops.quality.costs import Costs, costs_of, used
 from ops.quality.forest import Forest, Progress
 from ops.quality.ladder import Ladder

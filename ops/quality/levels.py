@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge_agent.decode import CLOUD_RUNG, edge_rung
+from edge_agent.rungs import CLOUD_RUNG, edge_rung
 from ops.quality.calibrate import Certified, Promise
 from ops.quality.costs import Costs, used
 from ops.quality.ladder import Ladder

@@ -16,9 +16,11 @@ import torch
 
 from cloud_worker.engine import CloudEngine
 from cloud_worker.work import Work
-from edge_agent.decode import AskCloud, DecodeLoop, Finish, Guess, Rewind, RunStage, Use
+from edge_agent.decode import DecodeLoop, Use
+from edge_agent.decode_actions import AskCloud, Finish, Rewind, RunStage
 from edge_agent.engine import EdgeEngine, EngineSession
 from edge_agent.exits import ExitPolicy
+from edge_agent.rungs import Guess
 from edge_agent.want import Want
 from ops.quality.ladder import Ladder
 from ops.quality.policy import ALWAYS, Policy

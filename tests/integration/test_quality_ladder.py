@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from edge_agent.decode import CLOUD_RUNG, FORCED_RUNG, edge_rung
 from edge_agent.home.home import load_home
+from edge_agent.rungs import CLOUD_RUNG, FORCED_RUNG, edge_rung
 from edge_agent.service import DEMO_HOME
 from edge_agent.task import ChatTask
 from ops.quality.costs import costs_of, used

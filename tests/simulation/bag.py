@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import edge_agent.upload as upload_module
-from edge_agent.cloud_session import Action, Phase, SendOpen, SendStep
+from edge_agent.cloud_session import Phase
 from edge_agent.decode import Use
+from edge_agent.session_actions import Action, SendOpen, SendStep
 from shared.context.memory import MemoryContextStore
 from tests.simulation.ends import EdgeEnd, Letter, PureWorker, address
 from tests.simulation.toy_model import ROW_BYTES

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edge_agent.cloud_session import Action, Answered, CloudSession, Failed, Patience, Phase, SendStep
+from edge_agent.cloud_session import CloudSession, Phase
 from edge_agent.in_flight import ROWS_PER_DEADLINE
+from edge_agent.patience import Patience
 from edge_agent.reply_time import ReplyTime
+from edge_agent.session_actions import Action, Answered, Failed, SendStep
 from edge_agent.want import Want
 from shared.wire.messages import Sampling, Step, ToEdge, Tokens
 from tests.simulation.toy_model import VOCAB, ToyStates, cloud_token

@@ -10,12 +10,13 @@ from random import Random
 
 from broker.transport import Transport
 from edge_agent.agreement import Agreement
-from edge_agent.cloud_session import Patience
-from edge_agent.decode import CLOUD_RUNG, DecodedToken, DecodeLoop, Guess, use_of
+from edge_agent.decode import DecodeLoop, use_of
 from edge_agent.generation import Generation, Pace
 from edge_agent.link import CloudLink, LinkedSession
 from edge_agent.lookahead import DraftTime, Lookahead
+from edge_agent.patience import Patience
 from edge_agent.request import Mode
+from edge_agent.rungs import CLOUD_RUNG, DecodedToken, Guess
 from shared.tensors.codec import CODECS
 from shared.tensors.compression import COMPRESSED
 from shared.wire.messages import Sampling

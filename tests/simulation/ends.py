@@ -8,9 +8,12 @@ from cloud_worker.replay import replay
 from cloud_worker.scheduler import Scheduler
 from cloud_worker.session import Accept, Broken, Gap, Repeat, Stale, Unknown, WorkerSession
 from cloud_worker.work import Done, Work
-from edge_agent.cloud_session import Action, Answered, Failed, Patience
-from edge_agent.decode import AskCloud, DecodeLoop, Guess, Rewind, RunStage, Use
+from edge_agent.decode import DecodeLoop, Use
+from edge_agent.decode_actions import AskCloud, Rewind, RunStage
 from edge_agent.lookahead import Lookahead
+from edge_agent.patience import Patience
+from edge_agent.rungs import Guess
+from edge_agent.session_actions import Action, Answered, Failed
 from shared.context.memory import MemoryContextStore
 from shared.context.store import LogRecord, SessionLog
 from shared.errors import ContextGapError

@@ -18,7 +18,7 @@ from typing import Any
 
 import edge_agent.generation as generation_module
 import edge_agent.upload as upload_module
-from edge_agent.cloud_session import Patience
+from edge_agent.patience import Patience
 from tests.simulation.edge import Hub, SimEngine, SimSession, draw_wish, link_of
 from tests.simulation.net import SimBroker
 from tests.simulation.store import StoreServer

@@ -9,8 +9,9 @@ import pytest
 
 from broker.group_reader import singles
 from broker.transport import Incoming
-from edge_agent.cloud_session import Patience, Phase
+from edge_agent.cloud_session import Phase
 from edge_agent.in_flight import InFlight
+from edge_agent.patience import Patience
 from shared.wire.codec import decode_to_edge
 from shared.wire.messages import Busy, Refused, ToEdge, Tokens
 from tests.simulation.edge import SimSession

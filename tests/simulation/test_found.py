@@ -9,10 +9,14 @@ from cloud_worker.keeper import Keeper
 from cloud_worker.scheduler import Scheduler
 from cloud_worker.session import WorkerSession
 from cloud_worker.table import SessionTable
-from edge_agent.cloud_session import MAX_RESUMES, CloudSession, Patience, Phase, SendOpen, SendStep
-from edge_agent.decode import AskCloud, DecodeLoop, Guess, RunStage
+from edge_agent.cloud_session import MAX_RESUMES, CloudSession, Phase
+from edge_agent.decode import DecodeLoop
+from edge_agent.decode_actions import AskCloud, RunStage
 from edge_agent.exits import ExitPolicy
 from edge_agent.lookahead import Lookahead
+from edge_agent.patience import Patience
+from edge_agent.rungs import Guess
+from edge_agent.session_actions import SendOpen, SendStep
 from edge_agent.states import StateLog
 from edge_agent.upload import Upload
 from edge_agent.want import Want

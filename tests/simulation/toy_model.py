@@ -16,8 +16,9 @@ from hashlib import blake2b
 from typing import Self
 
 from cloud_worker.work import Done, Work
-from edge_agent.decode import DecodedToken, Guess, Use
+from edge_agent.decode import Use
 from edge_agent.exits import ExitPolicy
+from edge_agent.rungs import DecodedToken, Guess
 from edge_agent.states import StateLog
 from shared.errors import CodecError, ContextGapError
 from shared.tensors.codec import codec_named

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.cloud_session import (
-    Answered,
-    CloudSession,
-    Failed,
-    Patience,
-    Phase,
-    SendOpen,
-    SendStep,
-)
+from edge_agent.cloud_session import CloudSession, Phase
+from edge_agent.patience import Patience
+from edge_agent.session_actions import Answered, Failed, SendOpen, SendStep
 from edge_agent.states import StateLog
 from edge_agent.want import Want
 from shared.wire.messages import Busy, DrawnToken, Opened, Refused, Resume, Sampling, Tokens

@@ -8,21 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.decode import (
-    MAX_ASKS,
-    AskCloud,
-    DecodedToken,
-    DecodeLoop,
-    Finish,
-    Guess,
-    Rewind,
-    RunStage,
-    Use,
-    Wait,
-)
+from edge_agent.decode import MAX_ASKS, DecodeLoop, Use
+from edge_agent.decode_actions import AskCloud, Finish, Rewind, RunStage, Wait
 from edge_agent.exits import ExitPolicy
 from edge_agent.lookahead import Lookahead
 from edge_agent.reply_time import ReplyTime
+from edge_agent.rungs import DecodedToken, Guess
 from edge_agent.token_paths import Path, TokenPaths
 from edge_agent.want import Want
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 from broker.connect import transport_for
 from broker.transport import Transport
 from edge_agent.agent import AgentSettings, EdgeAgent, ModelFacts
-from edge_agent.cloud_session import Patience
 from edge_agent.exits import ExitPolicy
 from edge_agent.link import CloudLink
+from edge_agent.patience import Patience
 from edge_agent.task import Task
 from ops.bench.paper.channel import Channel
 from ops.bench.paper.climb import Rung, rungs_of

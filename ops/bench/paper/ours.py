@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge_agent.agent import EdgeAgent
-from edge_agent.decode import Guess
 from edge_agent.engine import EdgeEngine, EngineSession, OnStates
 from edge_agent.request import Answer, Request
+from edge_agent.rungs import Guess
 from ops.bench.paper.peer import Prompt
 from ops.bench.paper.script import Script
 from ops.bench.paper.timeline import Timeline

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from broker.connect import transport_for
-from edge_agent.decode import FORCED_RUNG
 from edge_agent.request import Request, TokenEvent
+from edge_agent.rungs import FORCED_RUNG
 from ops.bench.cores import Cores
 from ops.bench.installation import ANSWER_TIMEOUT_S, TENANT, bench_settings, broker_server, until_ready
 from ops.bench.memory import Memory

@@ -16,7 +16,8 @@ from broker.publish_packet import publish_packet, read_publish
 from broker.subscriptions import Subscriptions
 from broker.transport import Incoming
 from cloud_worker.session import Accept, WorkerSession
-from edge_agent.cloud_session import CloudSession, SendStep
+from edge_agent.cloud_session import CloudSession
+from edge_agent.session_actions import SendStep
 from edge_agent.states import StateLog
 from edge_agent.want import Want
 from ops.bench.report import BenchTable, Row, Samples

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
-from edge_agent.cloud_session import CloudSession, Patience
+from edge_agent.cloud_session import CloudSession
 from edge_agent.link import CloudLink, CloudReply, LinkedSession
+from edge_agent.patience import Patience
 from edge_agent.states import StateLog
 from edge_agent.want import Want
 from ops.bench.transport.empty_worker import TENANT, VOCAB, digest_named, model_named, token_after
