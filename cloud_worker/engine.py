@@ -151,10 +151,10 @@ class CloudEngine:
         """What an exception says about the session, the machine or the engine."""
         if isinstance(error, AntiphonError):
             return error
+        if not self._is_sound():  # a process without memory for a single row is of no use either
+            return EngineError(f"the worker's engine is broken ({type(error).__name__}): open elsewhere")
         if is_out_of_memory(error):
             return EvictedError("the worker had no memory for this step: open the session again")
-        if not self._is_sound():
-            return EngineError(f"the worker's engine is broken ({type(error).__name__}): open elsewhere")
         return error
 
     @torch.inference_mode()

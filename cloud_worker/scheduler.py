@@ -22,6 +22,7 @@ from cloud_worker.line import Line
 from cloud_worker.turns import Turns
 from cloud_worker.work import Work
 from shared.errors import BusyError
+from shared.forward_sizes import largest_within
 from shared.wire.topics import SessionAddress
 
 # A session that waits with no more rows than this decodes; a catch-up after a run of sure tokens has as many.
@@ -116,7 +117,8 @@ class Scheduler:
         )
         room = self.batch_tokens - _rows(batch)
         if chunk_tokens is not None:
-            room = min(room, chunk_tokens)
+            # No more than fills a size: rows of nobody would take the time of a larger chunk.
+            room = max(1, largest_within(_rows(batch) + min(room, chunk_tokens)) - _rows(batch))
         chunks = self._take(prefilling, self._prefill_turns, room, is_first=not batch, divide=divide)
         self.prefill_rows = _rows(chunks)
         return batch + chunks

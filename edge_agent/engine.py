@@ -233,7 +233,7 @@ class EdgeEngine:
             session.pending[stage + 1].append(rows)
         else:
             session.states.append(session.codec.encode(rows))
-        session.newest[stage] = rows[-1:]
+        session.newest[stage] = rows[-1:].clone()  # a view would keep a whole prompt's rows
 
 
 def _on_loop(call: OnStates) -> OnStates:

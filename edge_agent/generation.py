@@ -113,6 +113,13 @@ class Generation:
 
     async def run(self) -> str:
         """Generate until the answer ends; the finish reason."""
+        try:
+            return await self._run()
+        except asyncio.CancelledError:
+            self._session.void = True  # what runs for it stops, and asks nothing any more
+            raise
+
+    async def _run(self) -> str:
         await self._prefill()
         while True:
             self._tell()
@@ -171,6 +178,8 @@ class Generation:
 
     def _ask_early(self) -> None:
         """The states are there, and the guess does not decide whether to ask."""
+        if self._session.void:
+            return
         wants = self._loop.on_states(self._now_s())
         if wants:
             self._ask(wants)

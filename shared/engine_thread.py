@@ -7,6 +7,7 @@ and settles them over two turns of the loop: twice the time of what is done here
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -68,7 +69,7 @@ class EngineThread:
                 outcome: tuple[Any, BaseException | None] = None, asyncio.CancelledError()
             else:
                 outcome = _outcome(call)
-            if not call.loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits
                 call.loop.call_soon_threadsafe(_settle, call.future, *outcome)
             del call, outcome  # nothing that they hold outlives the call
 
@@ -77,6 +78,8 @@ def _outcome(call: _Call) -> tuple[Any, BaseException | None]:
     """What the function returns, and what it raises."""
     try:
         return call.function(*call.arguments), None
+    except StopIteration as error:  # no future takes it
+        return None, RuntimeError(f"the call raised {error!r}")
     except BaseException as error:  # noqa: BLE001  it is raised where the call is waited for
         return None, error
 

@@ -64,8 +64,15 @@ def faults(
     _show(series.report)
     if markdown is not None:
         _write_tables(series.report, markdown)
-    if any(series.report.summary[key] for key in ("mismatches", "lost_or_doubled", "failed_answers")):
+    if _is_wrong(series.report):
         raise typer.Exit(EXIT_WRONG)
+
+
+def _is_wrong(report: FaultReport) -> bool:
+    """Whether an answer was wrong, lost or missing, in a fault or where a promise is kept."""
+    rows = any(report.summary[key] for key in ("mismatches", "lost_or_doubled", "failed_answers"))
+    promises = report.must_show.values()
+    return rows or any(figures.get(key) for figures in promises for key in ("mismatches", "failures"))
 
 
 def _series(settings: dict[str, Any], json_file: Path | None, *, embedded: bool, resume: bool) -> Series:

@@ -21,6 +21,7 @@ from ops.home.samples import SampleMaker
 from ops.home.senses import common_words
 from ops.home.templates import Grammar
 from ops.home.tokenizer import train_tokenizer
+from shared.errors import ConfigError
 
 MAX_TOKENS: Final = 128
 # Rows of like length share a batch; finer steps would leave batches of few rows.
@@ -75,6 +76,10 @@ class Dataset(msgspec.Struct):
     def load(path: Path) -> Dataset:
         """Read what `save` wrote."""
         with np.load(path) as file:
+            if set(file) != set(Dataset.__struct_fields__):
+                raise ConfigError(
+                    f"{path} is of another version of training; remove it to make the data anew"
+                )
             return Dataset(*(file[name] for name in Dataset.__struct_fields__))
 
 

@@ -138,10 +138,15 @@ class Stopwatch:
         sent = 0
         while not isinstance(action := loop.next_action(0.0), Finish):
             match action:
-                case RunStage(stage, allowed):
+                case RunStage(stage, allowed, guess=wanted):
                     session.ids += loop.text(len(session.ids) - len(question.prompt))
                     spent.decided += stage == 0
-                    loop.on_guess(await engine.run_stage(session, stage, allowed), 0.0)
+                    run = (
+                        engine.run_stage(session, stage, allowed)
+                        if wanted
+                        else engine.catch_up(session, stage)
+                    )
+                    loop.on_guess(await run, 0.0)
                 case AskCloud((want,)):  # without lookahead one at a time
                     loop.on_cloud_token(want.position, self._ask(session, want, sent, spent))
                     sent = want.position + 1

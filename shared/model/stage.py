@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, pad
 
 from shared.errors import ContextTooLongError
+from shared.forward_sizes import filled
 from shared.model.attention import PackedRows
 from shared.model.cache import Segment, StageCache
 from shared.model.heads import ExitHead
-from shared.model.kernels import filled, keeps_kernels
+from shared.model.kernels import keeps_kernels
 from shared.model.partition import StagePlan
 
 __all__ = ["Abandoned", "Embedding", "ExitHead", "Rotary", "Segment", "Stage", "StageCache"]
@@ -127,7 +128,9 @@ class Stage:
         packed.reserve()
         inputs = inputs.to(self.device)
         rows = self._embed(inputs) if self._embed is not None else inputs.to(self.dtype)
-        hidden = self._run(pad(rows, (0, 0, 0, filler))[None], packed, is_void)[0]
+        if filler:
+            rows = pad(rows, (0, 0, 0, filler))
+        hidden = self._run(rows[None], packed, is_void)[0]
         packed.advance()
         return hidden[:count]
 

@@ -225,11 +225,12 @@ def test_logits_that_are_not_finite_are_no_answer_and_spoil_no_other_session(
     assert done["calm"].tokens[0].token == expected.token
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no such kernel"), MemoryError()], ids=repr)
 def test_an_engine_that_cannot_run_its_own_row_is_broken(
-    engine: CloudEngine, monkeypatch: pytest.MonkeyPatch
+    engine: CloudEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
     def broken(*_: object) -> None:
-        raise RuntimeError("no such kernel")
+        raise error
 
     monkeypatch.setattr(engine._model.stage, "forward", broken)
     (done,) = engine.run([work("s", 0, rows(2, 4))], 0.0)

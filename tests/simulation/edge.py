@@ -51,20 +51,22 @@ class SimEngine:
         stage: int,
         allowed: Allowed | None = None,
         on_states: Callable[[], None] | None = None,
-    ) -> Guess:
+    ) -> Guess | None:
         """See `EdgeEngine.run_stage`."""
 
         def forward() -> None:
+            if place.void:
+                return
             place.advance(stage)
             if on_states is not None:
                 on_states()
 
         await self._run(forward)
-        return place.guess(stage, allowed)
+        return None if place.void else place.guess(stage, allowed)
 
     async def catch_up(self, place: ToyPlace, stage: int) -> None:
         """See `EdgeEngine.catch_up`."""
-        await self._run(lambda: place.advance(stage))
+        await self._run(lambda: None if place.void else place.advance(stage))
 
     async def prefill(self, place: ToyPlace, length: int) -> None:
         """See `EdgeEngine.prefill`."""

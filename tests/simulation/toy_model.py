@@ -95,6 +95,7 @@ class ToyPlace:
         ids: the text that the stages read.
         caches: each stage's rows.
         states: those of the last stage.
+        void: the text that a stage runs over is no more.
     """
 
     def __init__(self, prompt: Sequence[int], sampling: Sampling, codec: str = "fp32") -> None:
@@ -102,6 +103,7 @@ class ToyPlace:
         self.sampling = sampling
         self.caches: list[list[bytes]] = [[] for _ in range(STAGES)]
         self.states = ToyStates(row_bytes_of(codec))
+        self.void = False
 
     def advance(self, stage: int, length: int | None = None) -> None:
         """Catch a stage up with the text, or with its first `length` tokens."""
@@ -122,6 +124,7 @@ class ToyPlace:
 
     def rewind(self, length: int) -> None:
         """See `EngineSession.rewind`."""
+        self.void = False
         del self.ids[length:]
         for cache in self.caches:
             del cache[length:]

@@ -38,6 +38,11 @@ async def test_a_failure_is_raised_where_it_is_waited_for_and_the_thread_goes_on
     assert await thread.run(len, "abc") == 3
 
 
+async def test_an_exception_that_no_future_takes_is_raised_as_another(thread: EngineThread):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(thread.run(next, iter(())), 5)
+
+
 async def test_a_call_that_is_cancelled_while_it_waits_is_not_run(thread: EngineThread):
     begun, go_on, ran = threading.Event(), threading.Event(), []
 

@@ -47,7 +47,7 @@ class PaperPlan:
     prompts: int = 1
     other_rtts_ms: tuple[float, ...] = (20.0, 50.0, 100.0)
     home_requests: int = 8
-    confirm_requests: int = 300
+    confirm_requests: int = 1_000
     confirmed: float | None = None
     naive_stride: int = 25
     tune_tokens: int = 24

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.forward_sizes import filled, largest_within
 from shared.model.bundle import Bundle
-from shared.model.kernels import filled
 from shared.model.loading import load_cloud
 from shared.model.prepacked import PrepackedLinear, can_prepack
 from shared.model.stage import Segment
@@ -48,6 +48,13 @@ print(resident_mib() - before)
 def test_rows_are_filled_by_less_than_half(rows: int) -> None:
     assert rows <= filled(rows) < 1.5 * rows
     assert filled(filled(rows)) == filled(rows)
+
+
+@given(st.integers(1, 100_000))
+def test_the_largest_size_within_is_a_size_and_the_next_one_is_too_large(rows: int) -> None:
+    within = largest_within(rows)
+    assert filled(within) == within <= rows
+    assert within == rows or filled(within + 1) > rows
 
 
 def test_a_worker_s_batches_come_in_few_sizes() -> None:
