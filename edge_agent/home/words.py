@@ -23,6 +23,8 @@ _UNITS = frozenset(
     {"percent", "degree", "degrees", "hour", "hours", "minute", "minutes", "second", "seconds", "half"}
 )
 
+_AND_A_HALF = ["and", "a", "half"]
+
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": " ", "”": " ", '"': " "})
 _SIGNS = {"%": "percent", "°": "degrees"}
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'[^\W\d_]+)*|[%°]")
@@ -64,6 +66,6 @@ def _number_at(words: list[str], index: int) -> tuple[int | None, int]:
     if word in _ONE_VALUES:
         if following == "hundred":
             return 100 * _ONE_VALUES[word], 2
-        if following in _UNITS:
+        if following in _UNITS or words[index + 1 : index + 4] == _AND_A_HALF:
             return _ONE_VALUES[word], 1
     return None, 1

@@ -20,6 +20,8 @@ from edge_agent.home.words import normalise
         ("Emma’s lamp", "emma's lamp"),
         ("the one in the kitchen", "the one in the kitchen"),
         ("a timer for one hour", "a timer for 1 hour"),
+        ("ring in two and a half hours", "ring in 2 and a half hours"),
+        ("one and a half", "1 and a half"),
         ("one hundred percent", "100 percent"),
         ("1/2 an hour", "half an hour"),
         ("Küche   und\nBad", "küche und bad"),
