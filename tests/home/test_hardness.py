@@ -87,7 +87,7 @@ def test_a_row_that_weighs_twice_counts_twice_in_the_loss(model: ExitModel, data
         chosen = data.chosen(rows[: len(weights)], np.array(weights, np.float32))
         _, batch = next(in_order(chosen, 128, PAD))
         rivals = torch.Generator().manual_seed(0)
-        return float(weighted_losses(model.eval(), batch, rivals, several)[6][0])
+        return float(weighted_losses(model.eval(), batch, rivals, several)[6][0].detach())
 
     lengths = np.diff(data.starts)
     rows = np.flatnonzero((lengths > 24) & (lengths <= 32))[:2]
