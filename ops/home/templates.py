@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from hassil.expression import (
     ListReference,
     Permutation,
     RuleReference,
+    Sentence,
     Sequence,
     TextChunk,
 )
@@ -33,12 +35,27 @@ _SKIPPED_INTENTS: Final = frozenset({"HassRespond"})
 Fill = Callable[[ListReference], str]
 
 
-class Template(msgspec.Struct, frozen=True):
-    """One sentence template and which lists it needs filled."""
+class Template:
+    """One sentence template; parsed when it is first used, since there are tens of thousands.
 
-    text: str
-    expression: Any
-    lists: frozenset[str]
+    Args:
+        text: in hassil's language.
+        rules: expansion rules that it may name.
+    """
+
+    def __init__(self, text: str, rules: dict[str, Sentence]) -> None:
+        self.text = text
+        self._rules = rules
+
+    @cached_property
+    def expression(self) -> Expression:
+        """What it says."""
+        return parse_sentence(self.text).expression
+
+    @cached_property
+    def lists(self) -> frozenset[str]:
+        """Which lists it needs filled."""
+        return frozenset(Sequence(items=[self.expression]).list_names(self._rules))
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -75,8 +92,16 @@ class Grammar:
 
     def chatter(self, rng: random.Random, held_out: bool) -> str:
         """One random sentence that is no command."""
-        template = rng.choice(self._chatter[held_out])
+        template = rng.choice(self.chatter_templates(held_out))
         return self.say(template, rng, lambda reference: reference.list_name)
+
+    def chatter_templates(self, held_out: bool) -> tuple[Template, ...]:
+        """One side's templates of what is no command."""
+        return self._chatter[held_out]
+
+    def knows(self, list_name: str) -> bool:
+        """Whether the package has a list of that name."""
+        return list_name in self._intents.slot_lists
 
     def list_values(self, name: str) -> list[tuple[Expression, Any]]:
         """A text list's (spoken expression, slot value) pairs."""
@@ -150,21 +175,22 @@ class Grammar:
             )
 
     def _template(self, text: str) -> Template:
-        expression = parse_sentence(text).expression
-        lists = Sequence(items=[expression]).list_names(self._intents.expansion_rules)
-        return Template(text, expression, frozenset(lists))
+        return Template(text, self._intents.expansion_rules)
 
 
 def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    # libyaml, where PyYAML was built with it, takes a tenth of the time.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506  both are safe
 
 
 def _sides(templates: list[Template]) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
     """Training's templates and the exam's; the wording alone decides, so that additions move nothing."""
-    held_out = tuple(item for item in templates if zlib.crc32(item.text.encode()) % _HELD_OUT_EVERY == 0)
-    if len(held_out) == len(templates):
-        return tuple(templates), ()
-    return tuple(item for item in templates if item not in held_out), held_out
+    train: list[Template] = []
+    held_out: list[Template] = []
+    for item in templates:
+        (train if zlib.crc32(item.text.encode()) % _HELD_OUT_EVERY else held_out).append(item)
+    return (tuple(train), tuple(held_out)) if train else (tuple(held_out), ())
 
 
 _CATEGORIES: Final = {

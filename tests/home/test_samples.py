@@ -44,6 +44,17 @@ def test_every_slot_of_the_package_is_one_we_know(grammar: Grammar) -> None:
         assert set(block.slots) <= set(INTENT_SLOTS[block.intent])
 
 
+def test_every_template_can_be_read_and_names_lists_that_there_are(grammar: Grammar) -> None:
+    """Templates are parsed when they are drawn, so that a slip in one would wait for its turn."""
+    ours = {"name", "area", "floor", "kind", "other_name", "other_area"}
+    for block in grammar.blocks:
+        for template in (*block.train, *block.held_out):
+            unknown = template.lists - ours
+            assert not block.ours or all(grammar.knows(name) for name in unknown), template.text
+    for side in (False, True):
+        assert all(not template.lists for template in grammar.chatter_templates(side))
+
+
 def test_every_kind_of_request_can_be_drawn_from_both_sides(grammar: Grammar) -> None:
     for held_out in (False, True):
         maker = SampleMaker(grammar, seed=1, held_out=held_out)
