@@ -109,7 +109,7 @@ def build(
     Args:
         count: samples.
         seed: everything follows from it, whatever the number of processes.
-        processes: to draw with; a sample takes a core about two milliseconds.
+        processes: to draw with; a sample takes a core about a millisecond.
         tokenizer: a vocabulary that is there already; none is learned then.
     """
     chunks = [
@@ -136,7 +136,7 @@ def _mapper(processes: int) -> Iterator[Callable[..., Iterable[list[Sample]]]]:
 
 @cache
 def _grammar() -> Grammar:
-    """All templates, parsed once in each process: some ten seconds."""
+    """All templates, read once in each process; each is parsed when it is first drawn."""
     return Grammar()
 
 
