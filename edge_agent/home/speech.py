@@ -40,6 +40,7 @@ _TIMERS: Final = {
     "HassUnpauseTimer": "Resumed", "HassTimerStatus": "Checking", "HassIncreaseTimer": "Extended",
     "HassDecreaseTimer": "Shortened",
 }  # fmt: skip
+_DURATION: Final = ("hours", "minutes", "seconds")
 _LISTS: Final = {
     "HassListAddItem": ("Added", "to"), "HassShoppingListAddItem": ("Added", "to"),
     "HassListCompleteItem": ("Checked off", "on"), "HassShoppingListCompleteItem": ("Checked off", "on"),
@@ -163,13 +164,17 @@ def _timer(intent: str, slots: Action) -> str:
         if f"start_{unit}s" in slots
     ]
     label = " ".join(["the", *start, *([str(slots["name"])] if "name" in slots else []), "timer"])
-    length = " ".join(f"{slots[unit]} {unit}" for unit in ("hours", "minutes", "seconds") if unit in slots)
+    length = " ".join(_counted(slots[units], units) for units in _DURATION if units in slots)
     if "conversation_command" in slots:
         return f"In {length}: {slots['conversation_command']}."
     joiner = {"HassStartTimer": " for ", "HassIncreaseTimer": " by ", "HassDecreaseTimer": " by "}.get(
         intent, " "
     )
     return f"{_TIMERS[intent]} {label}{joiner + length if length else ''}."
+
+
+def _counted(number: float, units: str) -> str:
+    return f"{number} {units.removesuffix('s') if number == 1 else units}"
 
 
 def _light_value(slots: Action) -> str:

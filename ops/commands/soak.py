@@ -12,7 +12,7 @@ import typer
 
 from ops.cli_context import console
 from ops.commands.options import Deadline, Embedded, FaultNames, JsonFile
-from ops.soak.trend import LIMIT_MIB_PER_H
+from ops.soak.trend import LIMIT_MIB_PER_H, WARM_UP_S
 from shared.log import setup_logging
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ _S_PER_MINUTE = 60.0
 
 
 def soak(
-    minutes: Annotated[float, typer.Option(min=0.1, help="Of faults; memory is judged from ten on.")] = 30.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Of faults; twenty tell of memory.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of questions, faults and links.")] = 0,
     fault: FaultNames = None,
     deadline_s: Deadline = 3.0,
     embedded: Embedded = False,
     warm_up_s: Annotated[
         float, typer.Option(min=0.0, help="Of each process, before its memory is looked at.")
-    ] = 60.0,
+    ] = WARM_UP_S,
     limit_mib_per_h: Annotated[
         float, typer.Option("--limit-mib-h", min=0.0, help="Growth of a role's memory that fails the soak.")
     ] = LIMIT_MIB_PER_H,

@@ -92,6 +92,7 @@ class Rig:
         proxies: each member's way to the broker, by name.
         device: asks over MQTT.
         clock: what the broker takes for the time of day, if the plan says so.
+        spared: the worker that no fault may end or stop; empty: none.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Rig:
         has_redis = self.plan.redis and find_binary("redis-server") is not None
         self.redis = RedisServer(folder / "redis") if has_redis else None
         self.clock = ServerClock(folder / "clock")
+        self.spared = ""
         self.bundle = bundle
         self.stack = Stack(
             self.settings(self.broker.port), workers=self.plan.workers, own_broker=False, restart=False
@@ -127,6 +129,11 @@ class Rig:
     def workers(self) -> list[str]:
         """Their names."""
         return [name for name in self.stack.members if name != EDGE]
+
+    @property
+    def mortals(self) -> list[str]:
+        """The workers that a fault may end."""
+        return [name for name in self.workers if name != self.spared]
 
     def settings(self, broker_port: int, bundle: Path | None = None) -> Settings:
         """Of a member; nothing comes from the machine's own files and variables."""

@@ -15,7 +15,7 @@ from edge_agent.request import TokenEvent
 from ops.faults.heard import By, Heard
 from ops.faults.outcome import Outcome
 from ops.faults.questions import question
-from ops.faults.rig import Plan, Rig
+from ops.faults.rig import EDGE, Plan, Rig
 from ops.faults.wired_edge import ask_by_wire
 from shared.errors import LinkError
 from shared.wire.ids import new_id
@@ -47,7 +47,7 @@ class Fault:
         after: looks at the installation afterwards; says what is wrong there.
         may_degrade: the edge may have to go on alone for a while.
         deaf: the broker is away for a while, and token events at QoS 0 with it.
-        begins_anew: the edge dies, and with it what it was saying.
+        ends: of whom there is one, and whose process it ends: `broker`, `redis`, `edge`; empty: nobody's.
         plan: the rig that it needs.
         tokens: length of an answer. words: of a prompt; None: a short one.
         absent: says why it can't be made on this machine; empty where it can.
@@ -60,11 +60,16 @@ class Fault:
     instead: Callable[[Rig, int], Awaitable[Outcome]] | None = None
     may_degrade: bool = False
     deaf: bool = False
-    begins_anew: bool = False
+    ends: str = ""
     plan: Plan = field(default_factory=Plan)
     tokens: int = 40
     words: int | None = None
     absent: Callable[[], str] = str
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether the edge dies, and with it what it was saying."""
+        return self.ends == EDGE
 
 
 class Run:
@@ -130,7 +135,7 @@ class Run:
             raise TooLateError
 
     def worker(self) -> str:
-        """Who answered the first question's newest token of the cloud's.
+        """Who answered the first question's newest token of the cloud's; another one where that is spared.
 
         Raises:
             TooLateError: nobody has.
@@ -139,7 +144,7 @@ class Run:
         worker = next(served, "")
         if not worker:
             raise TooLateError
-        return worker
+        return self.rng.choice(self.rig.mortals) if worker == self.rig.spared else worker
 
     async def ask_all(self) -> None:
         """Ask everything at once, until all is answered."""

@@ -29,6 +29,11 @@ def faults_for(plan: Plan, names: Sequence[str] = ()) -> list[Fault]:
     return faults
 
 
+def lasting(faults: Sequence[Fault]) -> list[Fault]:
+    """Those that leave broker, Redis and edge their processes; all of them where none does."""
+    return [fault for fault in faults if not fault.ends] or list(faults)
+
+
 def deal(faults: Sequence[Fault], rng: Random) -> Iterator[Fault]:
     """Faults without end."""
     while True:

@@ -14,6 +14,8 @@ from ops.soak.tally import Tally
 WRONG: Final = ("mismatches", "failed_answers", "lost_or_doubled", "failed_recoveries")
 """Figures that have to be 0."""
 
+_KIB_PER_MIB: Final = 1024
+_MIN_PER_H: Final = 60
 _COUNTED: Final = ("answers", "tokens", *WRONG, "degraded_answers", "degraded_tokens")
 
 
@@ -66,11 +68,11 @@ def summary_of(tally: Tally, faults: dict[str, Strikes], memory: Sequence[Trend]
     figures = {figure: float(tally.count[figure]) for figure in _COUNTED}
     figures["faults"] = float(sum(strikes.struck for strikes in faults.values()))
     figures |= {f"{trend.role}_peak_mib": round(trend.peak_mib, 1) for trend in memory}
-    return figures | {
-        f"{trend.role}_mib_per_h": round(trend.mib_per_h, 2)
-        for trend in memory
-        if trend.judged and trend.mib_per_h is not None
-    }
+    slopes = {trend.role: trend.mib_per_h for trend in memory if trend.judged and trend.mib_per_h is not None}
+    figures |= {f"{role}_mib_per_h": round(slope, 2) for role, slope in slopes.items()}
+    if slopes:
+        figures["max_rss_slope_kib_per_min"] = round(max(slopes.values()) * _KIB_PER_MIB / _MIN_PER_H, 2)
+    return figures
 
 
 def _growths(memory: Sequence[Trend], limit_mib_per_h: float) -> Iterator[str]:

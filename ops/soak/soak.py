@@ -22,11 +22,11 @@ from ops.soak.report import SoakReport, reasons_to_fail, summary_of
 from ops.soak.spells import Spells
 from ops.soak.storm import Storm
 from ops.soak.tally import Tally
-from ops.soak.trend import LIMIT_MIB_PER_H
+from ops.soak.trend import LIMIT_MIB_PER_H, WARM_UP_S
 
 # One may die, and its successor too.
 _WORKERS: Final = 3
-# Sessions of faults past are gone after that, so that memory comes to rest within the warm-up.
+# Sessions of faults past are gone after that, so that memory comes to rest.
 _SESSION_TTL_S: Final = 30.0
 
 
@@ -46,7 +46,7 @@ class SoakSettings:
     duration_s: float
     seed: int = 0
     faults: tuple[str, ...] = ()
-    warm_up_s: float = 60.0
+    warm_up_s: float = WARM_UP_S
     limit_mib_per_h: float = LIMIT_MIB_PER_H
     interval_s: float = INTERVAL_S
 

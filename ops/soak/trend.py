@@ -23,6 +23,9 @@ from typing import Final, NamedTuple
 LIMIT_MIB_PER_H: Final = 24.0
 """A leak of a few KiB for each answer is beyond that, a cache that fills and an allocator's moods are not."""
 
+WARM_UP_S: Final = 300.0
+"""Until a process has met most sizes of its forwards, and its caches and allocator have come to rest."""
+
 CONFIDENCE: Final = 0.95
 _S_PER_H: Final = 3600.0
 # With less than that left, Student's t says nothing of use.

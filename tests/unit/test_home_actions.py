@@ -79,6 +79,12 @@ def output(intent: str, **slots: Any) -> str:
             "Started the pizza timer for 12 minutes.",
         ),
         (
+            "set a timer for an hour and ten minutes",
+            output("HassStartTimer", hours=1, minutes=10),
+            {"intent": "HassStartTimer", "slots": {"hours": 1, "minutes": 10}},
+            "Started the timer for 1 hour 10 minutes.",
+        ),
+        (
             "how warm is it",
             output("HassClimateGetTemperature", area=" living room"),
             {"intent": "HassClimateGetTemperature", "slots": {"area": "Living room"}},

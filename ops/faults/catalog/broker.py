@@ -65,8 +65,8 @@ async def partitioned(run: Run) -> None:
 _fault = partial(Fault, target="broker", may_degrade=True, deaf=True)
 
 FAULTS = [
-    _fault("broker killed", strike=killed),
-    _fault("broker restarted", strike=restarted),
+    _fault("broker killed", strike=killed, ends="broker"),
+    _fault("broker restarted", strike=restarted, ends="broker"),
     _fault("broker frozen", strike=frozen),
     _fault("broker slow", strike=slow, may_degrade=False),
     _fault("connections reset", strike=reset),

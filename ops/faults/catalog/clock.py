@@ -32,7 +32,7 @@ async def worker_returns(run: Run, offset_s: int) -> None:
     member.role = partial(serve_worker_with_clock, offset_s=offset_s)
     run.rig.stack.start(worker)
     await asyncio.sleep(run.rng.uniform(0.3, 0.6))  # it may be there or not
-    for other in run.rig.workers:
+    for other in run.rig.mortals:
         if other != worker:
             run.rig.kill(other)
     await run.over()

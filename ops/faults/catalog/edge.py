@@ -45,7 +45,7 @@ FAULTS = [
         "edge killed",
         strike=killed,
         after=left_behind,
-        begins_anew=True,
+        ends=EDGE,
         plan=Plan(session_ttl_s=ORPHAN_TTL_S),
     ),
     _fault("edge frozen, then resumed", strike=frozen),

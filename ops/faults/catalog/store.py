@@ -80,14 +80,14 @@ def _absent() -> str:
     return "" if find_binary("redis-server") else "redis-server is not installed"
 
 
-def _fault(name: str, harm: Harm, heal: Harm | None = None) -> Fault:
+def _fault(name: str, harm: Harm, heal: Harm | None = None, *, ends: bool = False) -> Fault:
     strike = partial(_harmed, harm=harm, heal=heal)
-    return Fault(f"Redis {name}", "redis", strike, absent=_absent)
+    return Fault(f"Redis {name}", "redis", strike, ends="redis" if ends else "", absent=_absent)
 
 
 FAULTS = [
-    _fault("killed", _kill),
-    _fault("restarted empty", _empty),
+    _fault("killed", _kill, ends=True),
+    _fault("restarted empty", _empty, ends=True),
     _fault("flushed", _flush),
     _fault("out of memory", _fill, _drain),
     _fault("read-only", _demote, _promote),

@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from ops.faults.catalog import broker, edge, links, store, worker
-from ops.faults.rig import Plan
+from ops.faults.rig import EDGE, Plan
 from ops.faults.run import Fault, Run, TooLateError
 from shared.errors import AntiphonError
 
@@ -37,7 +37,7 @@ def storm(seed: int) -> Fault:
         strike,
         may_degrade=True,
         deaf=True,
-        begins_anew=any(fault.begins_anew for fault in chosen),
+        ends=EDGE if any(fault.begins_anew for fault in chosen) else "",
         plan=Plan(workers=_WORKERS),
         tokens=_TOKENS,
     )

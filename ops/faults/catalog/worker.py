@@ -46,20 +46,19 @@ async def stopped(run: Run) -> None:
 
 
 async def starved(run: Run) -> None:
-    """No more memory for all but one (RLIMIT_AS): what needs some fails there, and they stay in the pool."""
+    """No more memory for one (RLIMIT_AS): what needs some fails there, and it stays in the pool."""
     touched = asyncio.Event()
 
     async def on_packet(direction: Direction, topic: str, _payload: bytes) -> None:
         if direction is Direction.DOWN and ("/open/" in topic or "/steps/" in topic):
             touched.set()
 
-    for worker in run.rig.workers[1:]:
-        _limit_memory(run.rig.pid(worker))
-        run.rig.listen(worker, on_packet)
+    worker = run.rig.mortals[-1]
+    _limit_memory(run.rig.pid(worker))
+    run.rig.listen(worker, on_packet)
     await run.over()
     run.struck = touched.is_set()
-    for worker in run.rig.workers[1:]:
-        run.rig.kill(worker)  # a limit can't be trusted to leave nothing behind
+    run.rig.kill(worker)  # a limit can't be trusted to leave nothing behind
 
 
 def _limit_memory(pid: int) -> None:

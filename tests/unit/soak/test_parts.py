@@ -13,8 +13,8 @@ import pytest
 from edge_agent.request import Request, TokenEvent
 from ops.faults.heard import Heard
 from ops.faults.rig import Plan
-from ops.faults.run import Fault
-from ops.soak.deck import deal, faults_for
+from ops.faults.run import Fault, Run
+from ops.soak.deck import deal, faults_for, lasting
 from ops.soak.memory import LEAST_SPAN_S, MemoryLog, Trend, resident_mib
 from ops.soak.report import WRONG, reasons_to_fail, summary_of
 from ops.soak.spells import Allowance, Spells
@@ -58,6 +58,40 @@ def test_a_soak_without_any_fault_is_refused() -> None:
         faults_for(Plan(workers=1), ["worker and its successor killed"])
 
 
+def test_faults_that_last_leave_broker_redis_and_edge_their_processes() -> None:
+    possible = faults_for(Plan(workers=3))
+    ending = {each.name for each in possible} - {each.name for each in lasting(possible)}
+    assert ending >= {"broker killed", "broker restarted", "edge killed"}
+    assert not ending & {"worker killed", "broker frozen", "edge frozen, then resumed"}
+
+
+def test_where_every_fault_ends_a_process_all_of_them_stay() -> None:
+    faults = [fault(ends="edge")]
+    assert lasting(faults) == faults
+
+
+class Installation:
+    """Three workers, one of which is spared."""
+
+    spared = "worker-1"
+    mortals = ("worker-2", "worker-3")
+
+
+@pytest.mark.parametrize(
+    ("serving", "struck"),
+    [("worker-1", Installation.mortals), ("worker-3", ("worker-3",))],
+    ids=["spared", "not spared"],
+)
+def test_a_fault_strikes_the_serving_worker_or_another_where_that_is_spared(
+    serving: str, struck: tuple[str, ...]
+) -> None:
+    rig: Any = Installation()
+    answering = Heard(Request("w5", id="a"), "wire")
+    answering.hear(TokenEvent("a", 0, "w", "cloud", 0.5, False, serving), 0.0)
+    run = Run(rig, Random(1), [answering], tokens=8)
+    assert {run.worker() for _ in range(50)} == set(struck)
+
+
 # --- what faults excuse -------------------------------------------------------------------------
 
 
@@ -73,7 +107,7 @@ def test_an_answer_is_excused_by_every_fault_of_its_time_and_by_no_other() -> No
 
 def test_a_fault_that_is_not_mended_yet_excuses_too() -> None:
     spells = Spells()
-    spells.begin(fault(begins_anew=True), 10.0)
+    spells.begin(fault(ends="edge"), 10.0)
     assert spells.allowance(100.0, 101.0).begins_anew
 
 
@@ -202,6 +236,13 @@ async def test_a_soak_whose_memory_grows_fails_and_names_the_role(tally: Tally) 
     assert [reason.split()[0] for reason in reasons] == ["edge", "worker"]
 
 
+def test_the_steepest_slope_is_told_in_the_unit_of_a_minute(tally: Tally) -> None:
+    summary = summary_of(tally, STRUCK, logged(60.0))
+    steepest = max(value for name, value in summary.items() if name.endswith("_mib_per_h"))
+    assert summary["max_rss_slope_kib_per_min"] == pytest.approx(steepest * 1024 / 60, abs=0.2)
+    assert steepest == pytest.approx(60.0, abs=5.0)
+
+
 async def test_a_soak_in_which_nothing_happened_fails(tally: Tally) -> None:
     assert reasons_to_fail(tally, {"late": Strikes(late=1)}, [], LIMIT_MIB_PER_H) == [
         "nothing was answered",
@@ -214,5 +255,6 @@ def test_the_summary_is_flat_and_says_nothing_of_slopes_that_are_not_known(tally
     assert all(isinstance(value, float) for value in summary.values())
     assert "worker_peak_mib" in summary
     assert "worker_mib_per_h" not in summary
+    assert "max_rss_slope_kib_per_min" not in summary
     assert "worker_mib_per_h" in summary_of(tally, STRUCK, logged(0.0))
     assert msgspec.json.decode(msgspec.json.encode(summary)) == summary
