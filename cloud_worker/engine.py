@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cloud_worker.work import Done, Work
 from shared.errors import AntiphonError, CodecError, ContextGapError, EngineError, EvictedError, WireError
+from shared.model.device import wait_for
 from shared.model.draws import Wanted
 from shared.model.loading import CloudModel
 from shared.model.sampling import Draw
@@ -32,11 +33,15 @@ class CloudEngine:
         hidden_size: width of the states.
         vocab_size: how many tokens there are.
         threads: torch threads of this process.
+
+    Attributes:
+        layers: of the model's cloud stage.
     """
 
     def __init__(self, model: CloudModel, hidden_size: int, vocab_size: int, *, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self._model = model
+        self.layers = model.stage.layers
         self.hidden_size = hidden_size
         self._vocab_size = vocab_size
         self._caches: dict[SessionAddress, StageCache] = {}
@@ -174,6 +179,7 @@ class CloudEngine:
         rows = torch.cat([rows for _, rows in items])  # (total, hidden)
         out = self._model.stage.forward(rows, segments)  # (total, hidden)
         tokens = self._draw([work for work, _ in items], out)
+        wait_for(out)
         share_us = (time.perf_counter() - started_s) * 1e6 / len(rows)
         return [
             Done(

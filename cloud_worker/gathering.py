@@ -4,8 +4,9 @@ When a forward ends, its sessions' next steps are on their way. A batch that sta
 leaves the others for the one after, and so it stays: forwards of one row and of all the others in turn, each
 nearly as long as one of all rows. A moment's wait brings them together.
 
-It is short against the forward that follows, is over as soon as all are there, and is given up for a while
-where nobody came: edges that are far away, or sure of their next tokens, don't come back at once.
+It is short against the forward that follows and against one layer of it, is over as soon as all are there,
+and is given up for a while where nobody came: edges that are far away, or sure of their next tokens, don't
+come back at once.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ from collections.abc import Iterable
 
 from shared.wire.topics import SessionAddress
 
-# Of the time of a forward: what is lost where nobody comes.
+# What is lost where nobody comes: of the time of a forward, and of one of its layers, the shorter of the two.
 SHARE = 0.05
+LAYER_SHARE = 1 / 3
 # Batches that don't wait after waits in vain: doubled by each, up to this.
 MOST_SKIPPED = 64
 
 
 class Gathering:
-    """Who took part in the latest batches, and whether waiting for them pays."""
+    """Who took part in the latest batches, and whether waiting for them pays.
 
-    def __init__(self) -> None:
+    Args:
+        layers: of the worker's stage.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self._share = min(SHARE, LAYER_SHARE / layers)
         self._latest: frozenset[SessionAddress] = frozenset()
         self._before: frozenset[SessionAddress] = frozenset()
         self._skipping = 0
@@ -41,7 +48,7 @@ class Gathering:
         if self._skipped < self._skipping:
             self._skipped += 1
             return 0.0
-        return SHARE * forward_s
+        return self._share * forward_s
 
     def waited(self, came: int) -> None:
         """A wait is over, in which so many came."""

@@ -49,7 +49,7 @@ class Runner:
         self._to_free: list[SessionAddress] = []
         self.pace = Pace(scheduler.batch_tokens)
         self._chunk = ChunkSize()
-        self._gathering = Gathering()
+        self._gathering = Gathering(engine.layers)
         self._joiner = Joiner()
         self._running: frozenset[SessionAddress] = frozenset()
         self._batch_over = asyncio.Event()

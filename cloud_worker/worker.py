@@ -145,7 +145,12 @@ class CloudWorker:
         loop = asyncio.get_running_loop()
         self._log.start()
         heartbeat = self._runner.run(self._results.on_done, self._results.on_kv)
-        self._background = [loop.create_task(heartbeat), loop.create_task(self._sweep())]
+        self._background = [
+            loop.create_task(heartbeat, name="heartbeat"),
+            loop.create_task(self._sweep(), name="sweep"),
+        ]
+        for task in self._background:
+            task.add_done_callback(self._on_background_end)
         # Steps first: whoever is told of this worker must find it listening.
         self._transport.subscribe(self._steps_filter, self._on_step)
         self._transport.subscribe(self._step_group_filter, GroupReader(self._on_step))
@@ -168,6 +173,12 @@ class CloudWorker:
     def _leave_pool(self) -> None:
         self._admission.draining = True  # opens may still be on their way
         self._transport.unsubscribe(self._open_filter)
+
+    def _on_background_end(self, task: asyncio.Task[None]) -> None:
+        """A worker whose heartbeat has stopped would look well and never answer."""
+        if not task.cancelled():
+            log.error("background_task_failed", task=task.get_name(), exc_info=task.exception())
+            self._on_broken()
 
     def _on_broken(self) -> None:
         """The engine is of no use: leave the pool at once, and have this process replaced."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from shared.errors import ConfigError
 from shared.model.precision import FLOAT32, Precision, precision_named
@@ -31,6 +32,12 @@ def worker_device(wish: str, weights: str) -> tuple[torch.device, Precision]:
     if precision == FLOAT32 and can_prepack(device, precision.dtype):
         precision = replace(precision, linear=PrepackedLinear.load)
     return device, precision
+
+
+def wait_for(result: Tensor) -> None:
+    """Until it is computed: a GPU is still at work when torch returns, and a forward's time would be none."""
+    if result.device.type == CUDA.type:
+        torch.cuda.synchronize(result.device)
 
 
 def _device(wish: str) -> torch.device:

@@ -91,6 +91,11 @@ class Stage:
         """Whether inputs are token ids (the first stage) or hidden states."""
         return self._embed is not None
 
+    @property
+    def layers(self) -> int:
+        """How many there are."""
+        return len(self._layers)
+
     def new_cache(self) -> StageCache:
         """An empty cache for one more session."""
         return StageCache(len(self._layers), self._kv_heads, self._head_size, self.dtype, self.device)

@@ -215,6 +215,7 @@ class ToyEngine:
     """
 
     hidden_size = HIDDEN
+    layers = 1
 
     def __init__(self, breaks: Callable[[], bool] = bool) -> None:
         self._breaks = breaks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,7 +58,8 @@ class Worker:
         table = SessionTable(max_sessions_per_edge=2)
         scheduler = Scheduler(**limits)
         log = WriteBehindLog(self.store)
-        self.keeper = Keeper(table, scheduler, Runner(None, scheduler), log)  # type: ignore[arg-type]
+        engine = SimpleNamespace(layers=1)
+        self.keeper = Keeper(table, scheduler, Runner(engine, scheduler), log)  # type: ignore[arg-type]
         self.admission = Admission(
             self.keeper,
             self.outbox,  # type: ignore[arg-type]

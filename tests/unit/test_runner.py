@@ -19,6 +19,8 @@ from tests.waiting import eventually
 class Engine:
     """Draws its own position for every wanted token; may fail at a row."""
 
+    layers = 1
+
     def __init__(self) -> None:
         self.batches: list[list[tuple[str, int]]] = []
         self.fails_at = -1

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_worker.chunk import FIRST_ROWS, LEAST_ROWS, MOST_ROWS, QUIET_FORWARDS, ChunkSize
-from cloud_worker.gathering import MOST_SKIPPED, SHARE, Gathering
+from cloud_worker.gathering import LAYER_SHARE, MOST_SKIPPED, SHARE, Gathering
 from shared.wire.topics import SessionAddress
 
 DECODE_S = 0.05
@@ -69,14 +69,14 @@ def test_no_time_makes_a_chunk_out_of_bounds(forwards):
 
 
 def test_a_lone_session_never_waits():
-    gathering = Gathering()
+    gathering = Gathering(layers=2)
     for _ in range(3):
         gathering.ran(addresses("a"))
         assert gathering.wait_s(1, 1.0) == 0.0
 
 
 def test_the_first_of_several_waits_a_moment_for_the_others_of_both_latest_batches():
-    gathering = Gathering()
+    gathering = Gathering(layers=2)
     gathering.ran(addresses("a"))
     gathering.ran(addresses("bcd"))
     assert gathering.expected == 4
@@ -85,8 +85,15 @@ def test_the_first_of_several_waits_a_moment_for_the_others_of_both_latest_batch
     assert gathering.wait_s(0, 1.0) == 0.0
 
 
+@pytest.mark.parametrize("layers", [1, 7, 32, 80])
+def test_a_wait_is_far_below_the_time_of_one_layer(layers):
+    gathering = Gathering(layers)
+    gathering.ran(addresses("ab"))
+    assert 0.0 < gathering.wait_s(1, float(layers)) <= LAYER_SHARE
+
+
 def test_waits_in_vain_become_rare_and_one_that_pays_brings_them_back():
-    gathering = Gathering()
+    gathering = Gathering(layers=2)
     waits = 0
     for _ in range(1000):
         gathering.ran(addresses("ab"))

@@ -47,6 +47,7 @@ class EmptyEngine:
     """Draws tokens without looking at the states."""
 
     hidden_size = 1
+    layers = 1
 
     def run(self, batch: Sequence[Work], _now_s: float) -> list[Done]:
         """Every wanted token, at once."""
