@@ -10,9 +10,10 @@ nothing is encoded twice when a worker must be caught up, and the log cuts anywh
 | bf16  | hidden × bfloat16                                          | 4096                      |
 | int8  | scale, outliers, hidden × int8                             | 2124                      |
 | int4  | scale, outliers, a byte for 16 values, hidden × four bits  | 1228                      |
+| –     | to width 256: scale, outliers, hidden × five to eight bits | (172 at 256, 64 at 64)    |
 
 Residual streams reach 10⁵ times their typical size in a few dimensions. Float formats have the range, or
-scale such a row; the others keep each row's largest values apart (`outliers.py`).
+scale such a row; the others keep each row's largest values apart (`outliers.py`, `marked.py`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from shared.tensors.row_format import Records, RowFormat, Rows
@@ -53,11 +54,22 @@ def _bf16_layout(hidden: int) -> np.dtype[Any]:
 
 
 def _write_bf16(rows: Rows, records: Records) -> None:
-    records["values"] = torch.from_numpy(rows).bfloat16().view(torch.uint16).numpy()
+    records["values"] = bf16_bits(rows)
 
 
 def _read_bf16(records: Records, _hidden: int) -> Rows:
-    return (records["values"].astype(np.uint32) << 16).view(np.float32)
+    return bf16_values(records["values"])
+
+
+def bf16_bits(values: Rows) -> npt.NDArray[np.uint16]:
+    """Values of any shape, rounded to bfloat16 and as its bits."""
+    bits: npt.NDArray[np.uint16] = torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
+    return bits
+
+
+def bf16_values(bits: npt.NDArray[np.uint16]) -> Rows:
+    """The values of bfloat16's bits, as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 FP32: Final = RowFormat(_fp32_layout, _write_fp32, _read_fp32)

@@ -22,6 +22,7 @@ _FEWEST: Final = 4
 _MOST: Final = 12
 _WIDEST: Final = 1 << 16  # what a place's two bytes can tell
 
+Places = npt.NDArray[np.int64]
 FieldSpec = tuple[str, str, tuple[int, ...]]
 
 
@@ -49,10 +50,8 @@ def take_out(rows: Rows, records: Records) -> Rows:
     Returns:
         The rows with zeros in their places, `(count, hidden)`.
     """
-    count = records["places"].shape[1]
-    places = torch.from_numpy(rows).abs().topk(count, dim=1, sorted=False).indices.numpy()
-    places.sort(axis=1)
-    flat = _flat(places, rows.shape[1])
+    places = places_of_largest(rows, records["places"].shape[1])
+    flat = in_one_line(places, rows.shape[1])
     records["places"], records["outliers"] = places, rows.take(flat)
     rest = rows.copy()
     rest.put(flat, 0.0)
@@ -69,9 +68,16 @@ def put_back(rows: Rows, records: Records) -> None:
     if places.max(initial=0) >= rows.shape[1] or not bool((np.diff(places, axis=1) > 0).all()):
         msg = "states name places of outliers that are outside the row or not ascending"
         raise CodecError(msg)
-    rows.put(_flat(places, rows.shape[1]), records["outliers"])
+    rows.put(in_one_line(places, rows.shape[1]), records["outliers"])
 
 
-def _flat(places: npt.NDArray[np.int64], hidden: int) -> npt.NDArray[np.int64]:
+def places_of_largest(rows: Rows, count: int) -> Places:
+    """Where each row's `count` largest values are, ascending, `(rows, count)`."""
+    places: Places = torch.from_numpy(rows).abs().topk(count, dim=1, sorted=False).indices.numpy()
+    places.sort(axis=1)
+    return places
+
+
+def in_one_line(places: Places, hidden: int) -> Places:
     """Places in the rows one after another: numpy finds them much faster than by row and column."""
     return places + np.arange(0, len(places) * hidden, hidden)[:, None]
