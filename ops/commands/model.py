@@ -18,6 +18,8 @@ from shared.errors import ConfigError
 from shared.model.bundle import Bundle
 from shared.model.manifest import CLOUD_FILE, EDGE_FILE
 
+_INTERRUPTED = 130  # as shells say it
+
 app = typer.Typer(help="Bundles: a model, cut for edge and cloud.", no_args_is_help=True)
 train_app = typer.Typer(help="Train the project's own models.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
@@ -101,7 +103,10 @@ def home(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
-    """Train the home model from generated requests, and cut it into a bundle. Ctrl-C keeps the run."""
+    """Train the home model from generated requests, and cut it into a bundle.
+
+    Ctrl-C while it learns keeps the run: the same command goes on.
+    """
     from ops.home.bundle import make_bundle
     from ops.home.train import Progress as Report
     from ops.home.train import train
@@ -115,7 +120,7 @@ def home(
             about = f"step {report.step}, {report.tokens_per_s:.0f} tokens/s, loss by exit {losses}"
             bar.update(task, completed=report.share, description=about)
 
-        train(
+        last = train(
             run,
             seconds=None if minutes is None else minutes * 60,
             steps=steps if minutes is None else None,
@@ -125,6 +130,9 @@ def home(
             samples=samples,
             progress=progress,
         )
+    if last.share < 1.0:
+        console_err.print(f"stopped; the run is kept in {escape(str(run))}, the same command goes on")
+        raise typer.Exit(_INTERRUPTED)
     console.print(f"[green]trained[/] {escape(str(out))}", highlight=False)
     _show(make_bundle(run, out, force=force))
     console.print("Choose its thresholds with `antiphon model calibrate`.", style="yellow")

@@ -90,7 +90,7 @@ def tune_exits(
         lm_head=planning.chosen_matrix(head, own=own_lm_head),
         rank=planning.chosen_rank(head, rank, opened.hidden_size),
         loss=loss,
-        text=_text(text, folder, jsonl_field, tokens),
+        text=_text(text, folder, json_lines=bool(jsonl_field or jsonl_prompt), tokens=tokens),
         field=jsonl_field,
         prompt_field=jsonl_prompt,
         tokens=tokens,
@@ -117,11 +117,11 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
         raise ConfigError(msg) from None
 
 
-def _text(paths: list[Path], folder: Path, field: str | None, tokens: int) -> tuple[TextFile, ...]:
+def _text(paths: list[Path], folder: Path, *, json_lines: bool, tokens: int) -> tuple[TextFile, ...]:
     from ops.tuning.plan import TextFile
     from ops.tuning.spool import on_disk
 
-    files = on_disk(paths, folder, json_lines=field is not None, tokens=tokens)
+    files = on_disk(paths, folder, json_lines=json_lines, tokens=tokens)
     return tuple(TextFile(str(file.resolve()), file.stat().st_size) for file in files)
 
 

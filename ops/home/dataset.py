@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerFast
 
+from ops.folders import settle
 from ops.home.sample import Sample
 from ops.home.samples import SampleMaker
 from ops.home.senses import common_words
@@ -69,8 +70,10 @@ class Dataset(msgspec.Struct):
         )
 
     def save(self, path: Path) -> None:
-        """Write to one .npz file."""
-        np.savez(path, **{name: getattr(self, name) for name in self.__struct_fields__})
+        """Write to one .npz file, which is whole or not there."""
+        fresh = path.with_name("new-" + path.name)  # savez wants the suffix
+        np.savez(fresh, **{name: getattr(self, name) for name in self.__struct_fields__})
+        settle(fresh, path)
 
     @staticmethod
     def load(path: Path) -> Dataset:

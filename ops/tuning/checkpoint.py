@@ -75,14 +75,20 @@ class Checkpoint:
             raise ConfigError(f"{self.path} can't be read ({error}). Remove it to start anew.") from error
         if (setting := self._plan.difference(plan)) is not None:
             raise ConfigError(
-                f"{self.path.parent} holds a run with another {setting}: {getattr(plan, setting)} there, "
-                f"{getattr(self._plan, setting)} here. Remove it to start anew, or name another --run."
+                f"{self.path.parent} holds a run with {_other(setting, plan, self._plan)}. "
+                "Remove it to start anew, or name another --run."
             )
         return Saved.read(state)
 
     def remove(self) -> None:
         """Forget the run, whose result is elsewhere."""
         self.path.unlink(missing_ok=True)
+
+
+def _other(setting: str, there: Plan, here: Plan) -> str:
+    if setting in ("digest", "exits_sha256"):
+        return "other weights: the bundle has changed since"
+    return f"another {setting}: {getattr(there, setting)} there, {getattr(here, setting)} here"
 
 
 class Saved(msgspec.Struct):

@@ -1,4 +1,9 @@
-"""Putting tuned heads into a bundle: the heads first, the manifest that names them last."""
+"""Putting tuned heads into a bundle.
+
+The new heads are written beside the old ones. Then the manifest forgets what was calibrated, the heads are
+replaced, and the manifest names them: a change that is cut short leaves exits that answer nothing, never new
+exits that are trusted like the old ones.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import torch
+from msgspec.structs import replace
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ops.folders import new_folder, settle
 from ops.tensor_writer import DTYPES, TensorSpec, open_writer
 from ops.tuning.heads import Heads
-from ops.tuning.plan import Plan
+from ops.tuning.plan import NEVER, Plan
 from shared.model.bundle import Bundle
 from shared.model.manifest import EXITS_FILE, FileEntry
 
@@ -55,15 +60,15 @@ def _copy_rest(bundle: Bundle, folder: Path) -> None:
 
 
 def _replace_heads(bundle: Bundle, plan: Plan, heads: Heads, folder: Path) -> None:
-    entry = _write_tensors(dict(_tensors(bundle, heads)), folder / EXITS_FILE)
-    manifest = bundle.manifest
-    changed = msgspec.structs.replace(
-        manifest,
-        exits=tuple(plan.entry(old.layer) if old.layer in heads else old for old in manifest.exits),
-        files={**manifest.files, EXITS_FILE: entry},
-        calibration=None,
-    )
-    changed.write(folder)
+    path, manifest = folder / EXITS_FILE, bundle.manifest
+    fresh = path.with_name(path.name + ".new")
+    entry = _write_tensors(dict(_tensors(bundle, heads)), fresh)
+    distrusted = (replace(old, threshold=NEVER) if old.layer in heads else old for old in manifest.exits)
+    replace(manifest, exits=tuple(distrusted), calibration=None).write(folder)
+    settle(fresh, path)
+    tuned = (plan.entry(old.layer) if old.layer in heads else old for old in manifest.exits)
+    files = {**manifest.files, EXITS_FILE: entry}
+    replace(manifest, exits=tuple(tuned), files=files, calibration=None).write(folder)
 
 
 def _tensors(bundle: Bundle, heads: Heads) -> Iterator[tuple[str, Tensor]]:
@@ -80,15 +85,12 @@ def _tensors(bundle: Bundle, heads: Heads) -> Iterator[tuple[str, Tensor]]:
 
 
 def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> FileEntry:
-    """Write a safetensors file in place of the one that may be there."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
+    """Write a safetensors file in place of what a run that was killed may have left there."""
+    path.unlink(missing_ok=True)
     specs = {
         name: TensorSpec(tuple(value.shape), _DTYPE_NAMES[value.dtype]) for name, value in tensors.items()
     }
-    with open_writer(fresh, specs) as writer:
+    with open_writer(path, specs) as writer:
         for name, value in tensors.items():
             writer.write(name, value)
-        entry = writer.entry()
-    settle(fresh, path)
-    return entry
+        return writer.entry()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
@@ -17,6 +17,7 @@ from ops.tuning.heads import Heads
 from ops.tuning.losses import GOALS
 from ops.tuning.pieces import Batch, PieceStream
 from ops.tuning.plan import Plan
+from shared.errors import ConfigError
 
 _WARM_UP: Final = 0.02  # of the tokens
 _LAST_RATE: Final = 0.05  # of the peak, at the end of the cosine
@@ -100,6 +101,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         losses = self._gradients(batch)
+        _refuse_divergence(losses, self._plan.rate)
         for head in self._heads.values():  # each alone: no exit changes how another one learns
             nn.utils.clip_grad_norm_(head.parameters(), _CLIP)
         self._optimizer.step()
@@ -131,6 +133,15 @@ class Trainer:
 
     def _save(self) -> None:
         self._checkpoint.save(self.progress, self._modules.state_dict(), self._optimizer.state_dict())
+
+
+def _refuse_divergence(losses: Mapping[int, float], rate: float) -> None:
+    for layer, loss in losses.items():
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the loss of the exit after layer {layer} is no number any more: learning diverged at "
+                f"--lr {rate:g}. Nothing was written; remove the run's folder and take a lower --lr."
+            )
 
 
 def _optimizer(modules: nn.ModuleDict, rate: float) -> torch.optim.Optimizer:

@@ -97,8 +97,8 @@ class Tuning:
         """Write the bundle, measure what was written, and forget the checkpoint."""
         before = self._score(self._bundle)
         tuned = write_heads(self._bundle, self.plan, self._heads, output.folder, force=output.force)
-        after = self._score(tuned)
         self._checkpoint.remove()
+        after = self._score(tuned)
         return Report(
             bundle=self._bundle.name,
             plan=self.plan,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,36 @@ def test_a_folder_with_another_run_is_not_overwritten(tmp_path: Path) -> None:
     run(tmp_path, 2)
     with pytest.raises(ConfigError, match="other settings"):
         run(tmp_path, 5)
+
+
+def test_ctrl_c_saves_the_run_and_the_same_call_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", 4)
+
+    original = Run._learn
+
+    def interrupted(self: Run, batch: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "_learn", interrupted)
+        stopped = train(tmp_path / "stopped", steps=4, seed=3, samples=SAMPLES, batch_tokens=BATCH_TOKENS)
+    assert stopped.step == 1
+    resumed = run(tmp_path / "stopped", 4)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_data_of_another_run_are_not_taken_even_where_nothing_was_learned_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "go", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 2)
+    with pytest.raises(ConfigError, match="other settings"):
+        train(tmp_path, steps=2, seed=4, samples=SAMPLES, batch_tokens=BATCH_TOKENS)
 
 
 def test_a_run_without_length_is_refused(tmp_path: Path) -> None:

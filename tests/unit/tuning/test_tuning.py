@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
@@ -174,6 +175,37 @@ def test_a_write_that_fails_leaves_the_bundle_as_it_was(
     Bundle.open(bundle.path).verify()
 
 
+def test_new_heads_are_never_trusted_like_the_old_ones_wherever_a_write_is_cut_short(
+    bundle: Bundle, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(
+        bundle.manifest, exits=tuple(replace(entry, threshold=0.5) for entry in bundle.manifest.exits)
+    ).write(bundle.path)
+    going = tuning(Bundle.open(bundle.path), text, tmp_path / "run")
+    going.go(checkpoint_s=NEVER_S)
+    trusted: list[float] = []
+
+    def pulled_plug(fresh: Path, path: Path) -> None:
+        fresh.replace(path)
+        manifest = json.loads((bundle.path / MANIFEST_FILE).read_text())
+        trusted.extend(entry["threshold"] for entry in manifest["exits"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ops.tuning.output.settle", pulled_plug)
+    with pytest.raises(KeyboardInterrupt):
+        going.finish(Output())
+    assert trusted == [1.0, 1.0]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_anything_is_written(
+    bundle: Bundle, text: Path, tmp_path: Path
+) -> None:
+    before = load_file(bundle.path / EXITS_FILE)
+    with pytest.raises(ConfigError, match="lower --lr"):
+        tuning(bundle, text, tmp_path / "run", rate=1e30, head="mlp").go(checkpoint_s=NEVER_S)
+    assert same(load_file(bundle.path / EXITS_FILE), before)
+
+
 def test_a_finished_run_leaves_no_checkpoint_so_that_exits_can_be_tuned_again(
     bundle: Bundle, text: Path, tmp_path: Path
 ) -> None:
@@ -267,6 +299,15 @@ def test_a_folder_with_a_run_of_another_plan_is_refused_with_the_setting(
     going.go(checkpoint_s=NEVER_S, stop=lambda: True)
     with pytest.raises(ConfigError, match=r"another rate: 0\.0005 there, 0\.01 here.*another --run"):
         tuning(bundle, text, tmp_path / "run", rate=0.01)
+
+
+def test_a_run_of_a_bundle_that_has_changed_since_is_refused_in_words(
+    bundle: Bundle, text: Path, tmp_path: Path
+) -> None:
+    tuning(bundle, text, tmp_path / "run").go(checkpoint_s=NEVER_S, stop=lambda: True)
+    tune(bundle, text, tmp_path / "other run")
+    with pytest.raises(ConfigError, match="the bundle has changed since"):
+        tuning(Bundle.open(bundle.path), text, tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_refused(bundle: Bundle, text: Path, tmp_path: Path) -> None:
