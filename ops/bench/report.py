@@ -97,6 +97,7 @@ class BenchReport(msgspec.Struct, frozen=True):
         summary: the figures that are looked at over time, flat, by the names that stay.
         notes: how the table is to be read; what is scripted, cut or not comparable.
         more: further tables.
+        title: of the main table; empty: the bench's name stands there.
     """
 
     name: str
@@ -106,11 +107,12 @@ class BenchReport(msgspec.Struct, frozen=True):
     summary: Mapping[str, float]
     notes: Sequence[str] = ()
     more: Sequence[BenchTable] = ()
+    title: str = ""
 
     @property
     def tables(self) -> list[BenchTable]:
         """The main table and the others."""
-        return [BenchTable(f"bench {self.name}", self.columns, self.rows), *self.more]
+        return [BenchTable(self.title or f"bench {self.name}", self.columns, self.rows), *self.more]
 
     def show(self, console: Console) -> None:
         """Print tables, notes and summary."""
@@ -133,9 +135,10 @@ class BenchReport(msgspec.Struct, frozen=True):
         path.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
 
     def write_markdown(self, path: Path) -> None:
-        """Write the tables for a page."""
-        parts = [f"{table.title}\n\n{table.markdown()}" for table in self.tables]
-        path.write_text("\n".join(parts), encoding="utf-8")
+        """Write the tables for a page; how they are to be read stands behind the main one."""
+        main, *more = (f"{table.title}\n\n{table.markdown()}" for table in self.tables)
+        notes = ["".join(f"- {note}\n" for note in self.notes)] if self.notes else []
+        path.write_text("\n".join([main, *notes, *more]), encoding="utf-8")
 
 
 def cell_text(cell: Cell) -> str:

@@ -72,11 +72,22 @@ def _speeds(widths: set[int], runs: int) -> list[SpeedResult]:
     from ops.bench.codec.speed import measure_speed
     from shared.tensors.codec import CODECS
 
-    return [
-        measure_speed(each, CODECS["fp16"], width, runs)
-        for width in sorted(widths)
-        for each in CODECS.values()
-    ]
+    names = [*CODECS, *_compressing()]
+    return [measure_speed(name, width, runs) for width in sorted(widths) for name in names]
+
+
+def _compressing() -> tuple[str, ...]:
+    """Those codecs that this installation has."""
+    from shared.errors import CodecError
+    from shared.tensors.compression import COMPRESSED, check_compression
+
+    try:
+        for name in COMPRESSED:
+            check_compression(name)
+    except CodecError as error:
+        console_err.print(f"left out: {', '.join(COMPRESSED)}; {error}", highlight=False, markup=False)
+        return ()
+    return COMPRESSED
 
 
 def _agreements(bundles: list[Bundle], given: Given) -> list[AgreementResult]:

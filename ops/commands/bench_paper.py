@@ -21,13 +21,16 @@ _WIDTH = 150
 def paper(
     quick: Quick = False,
     prompts: Annotated[int, typer.Option(min=1, help="Of each length.")] = 1,
+    pairs: Annotated[
+        int | None, typer.Option(min=1, help="Answers of CE-CoLLM and ours on each slow link; else 3.")
+    ] = None,
     weights: Annotated[
         Literal["float32", "bfloat16", "int8", "int4"],
         typer.Option(help="What the scripted model's weights are kept in, on both sides."),
     ] = "bfloat16",
     seed: Annotated[int, typer.Option(min=0, help="Of prompts and scripts.")] = 0,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Print when what happened in one answer of ours.")
+        bool, typer.Option("--timeline", help="Slow links: all lines of the time-lines, not an excerpt.")
     ] = False,
     confirmed: Annotated[
         float | None,
@@ -54,12 +57,11 @@ def paper(
         confirmed=confirmed,
         embedded=embedded,
         cache=cache or cache_folder(),
+        **({} if pairs is None else {"pairs": pairs}),
     )
     with console_err.status("") as status:
         outcome = asyncio.run(run_paper(plan, status.update, timeline=timeline))
     outcome.report.show(wide_console())
-    if outcome.timeline is not None:
-        console.print(outcome.timeline.rich())
     if json_file is not None:
         outcome.report.write_json(json_file)
     if markdown is not None:

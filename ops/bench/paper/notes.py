@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
+
+from ops.bench.paper.scene import Scene
 
 LINK: Final = (
     "The paper's link is read as a round trip of 3 ms and 30 Mbit/s each way, on the bytes between edge and "
@@ -30,6 +34,30 @@ HOME: Final = (
 )
 SUMMARY: Final = (
     "Figures over_cloud_3ms are over both lengths of prompt together at 27.7% requests; over_cecollm figures "
-    "over the short prompts, at every delay. Long prompts are measured at 27.7% only."
+    "over the short prompts, at every delay; at the slow links the median of the pairs' ratios. Long prompts "
+    "are measured at 27.7% only."
 )
-NOTES: Final = (LINK, COLUMNS, SCRIPTED, NAIVE, HOME, SUMMARY)
+PAIRS: Final = (
+    "Slow links: CE-CoLLM and ours answer one behind the other, in turn the first; each pair has a script of "
+    "its own in the same shares, and every link has the same ones."
+)
+SPENT: Final = (
+    "Where the time went: kept and thrown away are forwards of the edge, thrown away those behind a guess "
+    "that the cloud refuted; wait, refuted: nothing ran, and then the cloud said another token than guessed; "
+    "wait, else: until another answer; between: loop, threads, text. In vain: thrown away and the wait for "
+    "refuted guesses."
+)
+NOTES: Final = (LINK, COLUMNS, SCRIPTED, NAIVE, PAIRS, SPENT, HOME, SUMMARY)
+
+
+def forms_in_words(scenes: Sequence[Scene]) -> list[str]:
+    """Which of its forms each rival took, and on how many of the tables."""
+    names = dict.fromkeys(name for scene in scenes for name in scene.forms)
+    return [
+        f"{name}, the fastest of its forms: "
+        + "; ".join(
+            f"{form} ({count} of {sum(taken.values())} tables)" for form, count in taken.most_common()
+        )
+        for name in names
+        for taken in [Counter(scene.forms[name] for scene in scenes if name in scene.forms)]
+    ]

@@ -40,9 +40,21 @@ class ScriptedEngine(EdgeEngine):
         position = len(session.ids)  # drafts may be taken back while the stage runs
         started_s = time.perf_counter()
         guess = await super().run_stage(session, stage, allowed, on_states)
+        if guess is not None and self.script is not None:
+            guess = Guess(*self.script.says(position, stage))
+        self._note(stage, position, started_s, guess)
+        return guess
+
+    async def catch_up(self, session: EngineSession, stage: int) -> None:
+        """See `EdgeEngine.catch_up`."""
+        position, started_s = len(session.ids), time.perf_counter()
+        await super().catch_up(session, stage)
+        self._note(stage, position, started_s, None)
+
+    def _note(self, stage: int, position: int, started_s: float, guess: Guess | None) -> None:
         if self.timeline is not None:
-            self.timeline.stage(stage, position, started_s, time.perf_counter())
-        return guess if guess is None or self.script is None else Guess(*self.script.says(position, stage))
+            token = None if guess is None else guess.token
+            self.timeline.stage(stage, position, started_s, time.perf_counter(), token)
 
 
 class Ours:

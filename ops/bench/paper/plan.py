@@ -28,12 +28,13 @@ class PaperPlan:
         short_tokens, long_tokens: of the prompts; 0 leaves the long ones out.
         new_tokens: of each answer.
         prompts: of each length.
-        other_rtts_ms: further links, for CE-CoLLM's row and ours.
+        other_rtts_ms: further links, for CE-CoLLM's row and ours. pairs: of their answers on each.
         home_requests: answered by the home model; 0 leaves it out.
         confirm_requests: over which the share of confirmed guesses is measured.
         confirmed: that share, where it is given instead.
         naive_stride: of the naive split's steps one in so many is taken.
-        tune_tokens: of the answers by which the rivals' best forms are chosen; 0: the first ones stay.
+        tune_tokens: of the answers by which the rivals' best forms are chosen, for every table and link
+            anew; 0: the first ones stay.
         embedded: take our own broker even where Mosquitto is installed.
         seed: of prompts and scripts.
     """
@@ -46,11 +47,12 @@ class PaperPlan:
     new_tokens: int = 100
     prompts: int = 1
     other_rtts_ms: tuple[float, ...] = (20.0, 50.0, 100.0)
+    pairs: int = 3
     home_requests: int = 8
     confirm_requests: int = 1_000
     confirmed: float | None = None
     naive_stride: int = 25
-    tune_tokens: int = 24
+    tune_tokens: int = 16
     embedded: bool = False
     seed: int = 0
 
@@ -65,10 +67,19 @@ class PaperPlan:
             "new_tokens": self.new_tokens,
             "prompts": self.prompts,
             "other_rtts_ms": self.other_rtts_ms,
+            "pairs": self.pairs,
             "home_requests": self.home_requests,
             "naive_stride": self.naive_stride,
+            "tune_tokens": self.tune_tokens,
             "seed": self.seed,
         }
+
+    def scripted_title(self, threshold: float, shares: Pattern, prompt_tokens: int) -> str:
+        """Of a table on the scripted model: that it is scripted stands in it, and in which shares."""
+        return (
+            f"{self.shape.name}, SCRIPTED: {shares.request_rate:.1%} requests (θ {threshold:g}), "
+            f"{shares.confirmed:.1%} of unsure guesses confirmed; {prompt_tokens} + {self.new_tokens} tokens"
+        )
 
 
 def full_plan(**wishes: Any) -> PaperPlan:
@@ -85,6 +96,7 @@ def quick_plan(**wishes: Any) -> PaperPlan:
         long_tokens=40,
         new_tokens=16,
         other_rtts_ms=(20.0,),
+        pairs=2,
         home_requests=2,
         confirm_requests=60,
         naive_stride=8,

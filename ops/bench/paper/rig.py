@@ -97,15 +97,16 @@ class Rig:
         await asyncio.sleep(self._link.rtt_ms / 1e3 + _SETTLE_S)
         return timing.over(self._proxy.traffic() - before)
 
-    async def watch(self, name: str, prompt: Prompt, new_tokens: int, script: Script | None) -> Timeline:
-        """Let one of the product's modes answer, and note what happens when."""
+    async def watch(
+        self, name: str, prompt: Prompt, new_tokens: int, script: Script | None
+    ) -> tuple[Timing, Timeline]:
+        """Measure one of the product's modes, and note what happens when."""
         timeline = Timeline()
         self.edge.engine.timeline = self.edge.transport.timeline = timeline
         try:
-            await self.measure(name, prompt, new_tokens, script)
+            return await self.measure(name, prompt, new_tokens, script), timeline
         finally:
             self.edge.engine.timeline = self.edge.transport.timeline = None
-        return timeline
 
 
 def _broker(folder: Path, *, embedded: bool) -> ServerProcess:

@@ -18,16 +18,18 @@ from ops.bench.paper.edge import (
     NAIVE,
     SELF_SPECULATION,
 )
+from ops.bench.paper.forms import OF_THE_LINK, WITH_FORMS, Trial, take_fastest
 from ops.bench.paper.model import scripted_bundle
-from ops.bench.paper.notes import NOTES
+from ops.bench.paper.notes import NOTES, forms_in_words
 from ops.bench.paper.peer import Prompt
 from ops.bench.paper.plan import MAIN_THRESHOLD, PAPER_LINK, PAPER_RATES, PaperPlan, pattern
 from ops.bench.paper.rig import Rig
+from ops.bench.paper.rivals import Rivals, spent_table
 from ops.bench.paper.scene import COLUMNS, Scene, together
 from ops.bench.paper.scripted import Asked, ScriptedRows, Tell, on_link
-from ops.bench.paper.timeline import Timeline
+from ops.bench.paper.time_spent import EXCERPT_LINES
 from ops.bench.paper.timing import Timing
-from ops.bench.report import BenchReport
+from ops.bench.report import BenchReport, BenchTable
 from ops.demo.requests import REQUESTS
 from ops.quality.question import HOME_NEW_TOKENS
 from shared.bundles import bundle_path
@@ -40,12 +42,10 @@ class Outcome(NamedTuple):
     Attributes:
         report: for people and machines.
         broken: promised equalities of texts that don't hold; empty: all do.
-        timeline: of one answer with lookahead, if it was wanted.
     """
 
     report: BenchReport
     broken: list[str]
-    timeline: Timeline | None
 
 
 class _Scenes:
@@ -53,17 +53,27 @@ class _Scenes:
 
     def __init__(self) -> None:
         self.main: dict[tuple[float, int], Scene] = {}
-        self.others: dict[float, Scene] = {}
+        self.others: dict[float, Rivals] = {}
         self.home: Scene | None = None
-        self.forms: dict[str, str] = {}
-        self.timeline: Timeline | None = None
         self.broker = ""
 
     @property
     def all(self) -> list[Scene]:
         """In the report's order."""
         home = [] if self.home is None else [self.home]
-        return [*self.main.values(), *self.others.values(), *home]
+        return [*self.main.values(), *(rivals.scene for rivals in self.others.values()), *home]
+
+    def tables(self, lines: int | None) -> list[BenchTable]:
+        """In the report's order; of the slow links' time-lines so many lines, or all."""
+        rivals = list(self.others.values())
+        home = [] if self.home is None else [self.home.table()]
+        return [
+            *(scene.table() for scene in self.main.values()),
+            *(each.table() for each in rivals),
+            *home,
+            *spent_table(rivals),
+            *(each.timeline(lines) for each in rivals),
+        ]
 
 
 async def run_paper(plan: PaperPlan, tell: Tell, *, timeline: bool = False) -> Outcome:
@@ -72,15 +82,16 @@ async def run_paper(plan: PaperPlan, tell: Tell, *, timeline: bool = False) -> O
     Args:
         plan: how much.
         tell: is told what is being measured.
-        timeline: also watch one answer with lookahead.
+        timeline: show the time-lines of answers over the slow links whole, not in excerpts.
     """
     confirmed = confirmed_shares(plan, tell)
     scenes = _Scenes()
-    await _scripted(plan, confirmed, scenes, tell, timeline=timeline)
+    await _scripted(plan, confirmed, scenes, tell)
     if plan.home_requests:
         scenes.home = await _home(plan, tell)
     broken = [words for scene in scenes.all for words in scene.broken()]
-    return Outcome(_report(plan, confirmed, scenes, broken), broken, scenes.timeline)
+    lines = None if timeline else EXCERPT_LINES
+    return Outcome(_report(plan, confirmed, scenes, broken, lines), broken)
 
 
 def confirmed_shares(plan: PaperPlan, tell: Tell) -> dict[float, Confirmed]:
@@ -92,7 +103,7 @@ def confirmed_shares(plan: PaperPlan, tell: Tell) -> dict[float, Confirmed]:
 
 
 async def _scripted(
-    plan: PaperPlan, confirmed: Mapping[float, Confirmed], scenes: _Scenes, tell: Tell, *, timeline: bool
+    plan: PaperPlan, confirmed: Mapping[float, Confirmed], scenes: _Scenes, tell: Tell
 ) -> None:
     tell(f"{plan.shape.name}: its bundle")
     bundle = scripted_bundle(plan.shape, plan.cache)
@@ -108,8 +119,6 @@ async def _scripted(
             await _at_paper_link(plan, confirmed, scenes, rows, asked, length)
             if length == plan.short_tokens:
                 await _at_other_links(plan, confirmed, scenes, rig, rows, asked)
-                if timeline:
-                    scenes.timeline = await _watch(plan, confirmed, rig, rows, asked)
 
 
 async def _at_paper_link(
@@ -120,17 +129,14 @@ async def _at_paper_link(
     asked: Asked,
     length: int,
 ) -> None:
-    for threshold, rate in PAPER_RATES.items():
+    for threshold in PAPER_RATES:
         if length == plan.long_tokens and threshold != MAIN_THRESHOLD:
             continue  # minutes for what the short prompts show too
         shares = pattern(threshold, confirmed[threshold].share)
-        if not scenes.forms and plan.tune_tokens:
-            scenes.forms = await rows.tune(asked, shares, plan.tune_tokens)
-        title = (
-            f"{plan.shape.name}, SCRIPTED: {rate:.1%} requests (θ {threshold:g}), {shares.confirmed:.1%} of "
-            f"unsure guesses confirmed; {length} + {plan.new_tokens} tokens; {PAPER_LINK}"
-        )
-        scenes.main[threshold, length] = await rows.scene(title, asked, shares)
+        forms = await rows.tune(asked, shares, plan.tune_tokens)
+        title = f"{plan.scripted_title(threshold, shares, length)}; {PAPER_LINK}"
+        scene = scenes.main[threshold, length] = await rows.scene(title, asked, shares)
+        scene.forms = forms
 
 
 async def _at_other_links(
@@ -145,15 +151,10 @@ async def _at_other_links(
     for rtt_ms in plan.other_rtts_ms:
         link = Link(rtt_ms, PAPER_LINK.mbit_s)
         with on_link(rig, link):
-            title = f"the same at {link}; {shares.request_rate:.1%} requests"
-            scenes.others[rtt_ms] = await rows.rivals(title, asked, shares)
-
-
-async def _watch(
-    plan: PaperPlan, confirmed: Mapping[float, Confirmed], rig: Rig, rows: ScriptedRows, asked: Asked
-) -> Timeline:
-    script = rows.scripts(asked, pattern(MAIN_THRESHOLD, confirmed[MAIN_THRESHOLD].share))[0]
-    return await rig.watch(LOOKAHEAD, asked.prompts[0], plan.new_tokens, script)
+            forms = await rows.tune(asked, shares, plan.tune_tokens, OF_THE_LINK)
+            title = f"{plan.scripted_title(MAIN_THRESHOLD, shares, plan.short_tokens)}; {link}"
+            rivals = scenes.others[rtt_ms] = await rows.rivals(title, asked, shares, plan.pairs)
+            rivals.scene.forms = forms
 
 
 async def _home(plan: PaperPlan, tell: Tell) -> Scene:
@@ -166,6 +167,9 @@ async def _home(plan: PaperPlan, tell: Tell) -> Scene:
         prompts = _home_prompts(rig, plan.home_requests)
         for name in rig.edge.peers:  # so that every path has run once
             await rig.measure(name, prompts[0], HOME_NEW_TOKENS, None)
+        if plan.tune_tokens:
+            trials = [Trial(prompt, HOME_NEW_TOKENS, None) for prompt in prompts]
+            scene.forms = {name: await take_fastest(rig, name, trials, tell) for name in WITH_FORMS}
         for prompt in prompts:
             tell(f"home: {prompt.words}")
             for name in rig.edge.peers:
@@ -191,14 +195,17 @@ def _home_prompts(rig: Rig, count: int) -> list[Prompt]:
 
 
 def _report(
-    plan: PaperPlan, confirmed: Mapping[float, Confirmed], scenes: _Scenes, broken: list[str]
+    plan: PaperPlan,
+    confirmed: Mapping[float, Confirmed],
+    scenes: _Scenes,
+    broken: list[str],
+    lines: int | None,
 ) -> BenchReport:
-    first, *others = [scene.table() for scene in scenes.all]
+    first, *others = scenes.tables(lines)
     settings = plan.settings() | {
         "link": str(PAPER_LINK),
         "broker": scenes.broker,
-        "table": first.title,
-        "forms": scenes.forms,
+        "forms": {scene.title: scene.forms for scene in scenes.all},
         "confirmed": {str(threshold): share._asdict() for threshold, share in confirmed.items()},
         "texts_equal": not broken,
         "answers": {scene.title: scene.answers() for scene in scenes.all},
@@ -208,9 +215,9 @@ def _report(
         for threshold, share in confirmed.items()
         if share.tokens
     ]
-    forms = [f"{name}: {form} (the fastest of its forms here)" for name, form in scenes.forms.items()]
-    notes = [first.title, *NOTES, *shares, *forms, *(f"BROKEN: {words}" for words in broken)]
-    return BenchReport("paper", settings, COLUMNS, first.rows, _summary(plan, scenes), notes, others)
+    notes = [*NOTES, *shares, *forms_in_words(scenes.all), *(f"BROKEN: {words}" for words in broken)]
+    summary = _summary(plan, scenes)
+    return BenchReport("paper", settings, COLUMNS, first.rows, summary, notes, others, first.title)
 
 
 def _summary(plan: PaperPlan, scenes: _Scenes) -> dict[str, float]:
@@ -221,8 +228,8 @@ def _summary(plan: PaperPlan, scenes: _Scenes) -> dict[str, float]:
     for (threshold, length), scene in scenes.main.items():
         rate = f"{PAPER_RATES[threshold] * 100:.1f}".replace(".", "_")
         found |= _ratios(f"_{rate}_{'short' if length == plan.short_tokens else 'long'}", [scene])
-    for rtt_ms, scene in scenes.others.items():
-        found[f"ours_over_cecollm_{rtt_ms:g}ms"] = scene.ratio(LOOKAHEAD, CE_COLLM)
+    for rtt_ms, rivals in scenes.others.items():
+        found[f"ours_over_cecollm_{rtt_ms:g}ms"] = rivals.scene.ratio(LOOKAHEAD, CE_COLLM)
     if scenes.home is not None:
         found["home_ours_over_cloud_3ms"] = scenes.home.ratio(LOOKAHEAD, CLOUD_ONLY)
     return {name: value for name, value in found.items() if value is not None}

@@ -41,6 +41,7 @@ class Scene:
         scripted: whether the exits say what a script tells them.
         rows: what was measured.
         texts: the unsplit model's answers.
+        forms: of the rivals that have a choice, which one it was.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Scene:
     scripted: bool
     rows: dict[str, list[Timing]] = field(default_factory=dict)
     texts: list[tuple[int, ...]] = field(default_factory=list)
+    forms: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, timing: Timing) -> None:
         """One more answer of a row."""
@@ -59,10 +61,15 @@ class Scene:
 
     def ratio(self, name: str, other: str) -> float | None:
         """How long a row takes, beside another: over the same prompts; None where one of them is missing."""
+        ratios = self.ratios(name, other)
+        return median(ratios) if ratios else None
+
+    def ratios(self, name: str, other: str) -> list[float]:
+        """The same, answer by answer; none where one of them is missing."""
         if name not in self.rows or other not in self.rows:
-            return None
+            return []
         pairs = zip(self.rows[name], self.rows[other], strict=True)
-        return median(ours.total_s / theirs.total_s for ours, theirs in pairs)
+        return [ours.total_s / theirs.total_s for ours, theirs in pairs]
 
     def answers(self) -> dict[str, list[dict[str, float]]]:
         """Every answer's figures, by row, for machines."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from random import Random
 from typing import Final
 
@@ -19,26 +20,23 @@ from ops.bench.paper.edge import (
     OURS,
     SELF_SPECULATION,
 )
+from ops.bench.paper.forms import OF_THE_LINK, WITH_FORMS, Trial, take_fastest
 from ops.bench.paper.model import words_of
 from ops.bench.paper.peer import Prompt
 from ops.bench.paper.rig import Rig
+from ops.bench.paper.rivals import Rivals
 from ops.bench.paper.scene import Scene
 from ops.bench.paper.script import Pattern, Script, write_script
 from ops.bench.paper.split_peers import NaiveSplit
 from ops.bench.paper.timing import Timing
-from ops.bench.paper.words import DraftPlan
 
 Tell = Callable[[str], None]
 
 # Rows that don't look at exits: measured once for all patterns.
 _WITHOUT_EXITS: Final = (NAIVE, INCREMENTAL)
-# The forms from which the self-speculating cloud's best is taken.
-DRAFT_PLANS: Final = (
-    DraftPlan(8),
-    DraftPlan(8, bonus=True),
-    DraftPlan(16, bonus=True),
-    DraftPlan(4, stop_unsure=False, bonus=True),
-)
+# Where a form is about how states go up, it is tried on a token for so many of the prompt's at least: else
+# the prompt's own way up would choose it, which an answer goes once.
+_PROMPT_PER_TRIED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,11 @@ class Asked:
     def texts(self) -> list[tuple[int, ...]]:
         """The unsplit model's."""
         return [timing.tokens for timing in self.answers]
+
+    def again(self, count: int) -> Asked:
+        """So many prompts, these over and over; without the rows beside them."""
+        prompts = list(islice(cycle(self.prompts), count))
+        return Asked(prompts, list(islice(cycle(self.answers), count)), {})
 
 
 class ScriptedRows:
@@ -121,65 +124,78 @@ class ScriptedRows:
         await self._fill(scene, names, asked, pattern)
         return scene
 
-    async def rivals(self, title: str, asked: Asked, pattern: Pattern) -> Scene:
-        """CE-CoLLM's row and ours, on the link of now."""
-        scene = self._begin(title, asked)
-        await self._fill(scene, [CE_COLLM, LOOKAHEAD], asked, pattern)
-        return scene
+    async def rivals(self, title: str, asked: Asked, pattern: Pattern, pairs: int) -> Rivals:
+        """CE-CoLLM's row and ours, one behind the other and in turn the first, on the link of now.
 
-    async def tune(self, asked: Asked, pattern: Pattern, new_tokens: int) -> dict[str, str]:
-        """Give the two rivals that have a choice their best form, on the link of now.
+        Args:
+            title: of the table.
+            asked: the prompts; they come again until there are enough pairs, each time with another script.
+            pattern: the exits'.
+            pairs: how many, at least one for each prompt.
+        """
+        many = asked.again(max(pairs, len(asked.prompts)))
+        rivals = Rivals(self._begin(title, many))
+        both = zip(many.prompts, self._scripts_of(many, pattern), strict=True)
+        for index, (prompt, script) in enumerate(both):
+            for name in (CE_COLLM, LOOKAHEAD) if index % 2 == 0 else (LOOKAHEAD, CE_COLLM):
+                await self._measure_rival(rivals, name, prompt, script)
+        return rivals
+
+    async def tune(
+        self, asked: Asked, pattern: Pattern, new_tokens: int, names: Sequence[str] = WITH_FORMS
+    ) -> dict[str, str]:
+        """Give the rivals that have a choice their best form, on the link of now.
+
+        Args:
+            asked: the first of its prompts is tried.
+            pattern: the exits'.
+            new_tokens: of a trial, or some more behind a long prompt; 0: nothing is tried, the forms stay.
+            names: of the rivals.
 
         Returns:
-            For each of them, which one it was.
+            For each of them, which form it was.
         """
-        edge = self._rig.edge
-        script = self._scripts(asked.prompts, asked.texts, pattern)[0]
-        plans = {str(plan): plan for plan in DRAFT_PLANS}
-        best_plan = await self._best(
-            SELF_SPECULATION, plans, lambda name: edge.speculate(plans[name]), asked, script, new_tokens
-        )
-        rungs = {f"states of stage {rung + 1} go up": rung for rung in range(len(edge.rungs))}
-        best_rung = await self._best(
-            CE_COLLM, rungs, lambda name: edge.upload_after(rungs[name]), asked, script, new_tokens
-        )
-        return {SELF_SPECULATION: best_plan, CE_COLLM: best_rung}
+        if not new_tokens:
+            return {}
+        more = max(new_tokens, len(asked.prompts[0].ids) // _PROMPT_PER_TRIED)
+        found = {}
+        for name in names:
+            trial = self._trial(asked, pattern, more if name in OF_THE_LINK else new_tokens)
+            found[name] = await take_fastest(self._rig, name, [trial], self._tell)
+        return found
 
-    def scripts(self, asked: Asked, pattern: Pattern) -> list[Script]:
-        """What the exits say of the asked texts."""
-        return self._scripts(asked.prompts, asked.texts, pattern)
-
-    async def _best(
-        self,
-        name: str,
-        forms: Iterable[str],
-        take: Callable[[str], None],
-        asked: Asked,
-        script: Script,
-        new_tokens: int,
-    ) -> str:
-        """The form in which a row is fastest; it stays."""
-        times: dict[str, float] = {}
-        for form in forms:
-            take(form)
-            self._tell(f"{name}: {form}")
-            timing = await self._rig.measure(name, asked.prompts[0], new_tokens, script)
-            times[form] = timing.total_s
-        best = min(times, key=lambda form: times[form])
-        take(best)
-        return best
+    def _trial(self, asked: Asked, pattern: Pattern, new_tokens: int) -> Trial:
+        """With a script of its own: the shares have to be the pattern's in these few tokens too."""
+        prompt, text = asked.prompts[0], asked.texts[0][:new_tokens]
+        return Trial(prompt, len(text), self._scripts([prompt], [text], pattern)[0])
 
     def _begin(self, title: str, asked: Asked) -> Scene:
         return Scene(title, self._rig.link, scripted=True, texts=asked.texts)
 
     async def _fill(self, scene: Scene, names: Sequence[str], asked: Asked, pattern: Pattern) -> None:
-        for prompt, script in zip(asked.prompts, self.scripts(asked, pattern), strict=True):
+        for prompt, script in zip(asked.prompts, self._scripts_of(asked, pattern), strict=True):
             for name in names:
                 scene.add(name, await self._measure(name, prompt, script))
 
+    async def _measure_rival(self, rivals: Rivals, name: str, prompt: Prompt, script: Script) -> None:
+        self._say(name, prompt)
+        if name == LOOKAHEAD:
+            timing, timeline = await self._rig.watch(name, prompt, self._new_tokens, script)
+            rivals.timelines.append(timeline)
+        else:
+            timing = await self._rig.measure(name, prompt, self._new_tokens, script)
+        rivals.scene.add(name, timing)
+
     async def _measure(self, name: str, prompt: Prompt, script: Script | None) -> Timing:
-        self._tell(f"{name}: {len(prompt.ids)} tokens of prompt, {self._rig.link}")
+        self._say(name, prompt)
         return await self._rig.measure(name, prompt, self._new_tokens, script)
+
+    def _say(self, name: str, prompt: Prompt) -> None:
+        self._tell(f"{name}: {len(prompt.ids)} tokens of prompt, {self._rig.link}")
+
+    def _scripts_of(self, asked: Asked, pattern: Pattern) -> list[Script]:
+        """What the exits say of the asked texts."""
+        return self._scripts(asked.prompts, asked.texts, pattern)
 
     def _scripts(
         self, prompts: Sequence[Prompt], texts: Sequence[tuple[int, ...]], pattern: Pattern

@@ -10,19 +10,22 @@ from typing import Any, Final, NamedTuple
 
 from ops.bench.link_proxy import Link
 from ops.bench.paper.edge import CE_COLLM, CLOUD_ONLY, LOOKAHEAD
+from ops.bench.paper.forms import OF_THE_LINK, WITH_FORMS
 from ops.bench.paper.model import TINY, scripted_bundle
-from ops.bench.paper.notes import COLUMNS, SCRIPTED
+from ops.bench.paper.notes import COLUMNS, SCRIPTED, forms_in_words
 from ops.bench.paper.plan import MAIN_THRESHOLD, PaperPlan, pattern
 from ops.bench.paper.rig import Rig
 from ops.bench.paper.run import confirmed_shares
 from ops.bench.paper.scene import Scene
 from ops.bench.paper.scripted import ScriptedRows, Tell, on_link
-from ops.bench.report import BenchReport, Row
+from ops.bench.report import BenchReport, BenchTable, Row
 
 RTTS_MS: Final = (1.0, 3.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 RATES_MBIT_S: Final = (5.0, 30.0, 1000.0)
 # Few enough that all links fit into ten minutes on two cores.
 NEW_TOKENS: Final = 24
+# Half an answer: every link has CE-CoLLM's two forms tried, about a minute in all.
+_TUNE_TOKENS: Final = 12
 _NAIVE_STRIDE: Final = 12
 
 
@@ -42,12 +45,15 @@ class WanPlan:
 
 def wan_plan(paper: PaperPlan) -> WanPlan:
     """The default sizes."""
-    return WanPlan(replace(paper, new_tokens=NEW_TOKENS, naive_stride=_NAIVE_STRIDE))
+    return WanPlan(
+        replace(paper, new_tokens=NEW_TOKENS, naive_stride=_NAIVE_STRIDE, tune_tokens=_TUNE_TOKENS)
+    )
 
 
 def quick_wan_plan(paper: PaperPlan) -> WanPlan:
     """A smoke's sizes."""
-    return WanPlan(replace(paper, shape=TINY, new_tokens=8, naive_stride=4), (1.0, 20.0), (30.0,))
+    small = replace(paper, shape=TINY, new_tokens=8, naive_stride=4, tune_tokens=4)
+    return WanPlan(small, (1.0, 20.0), (30.0,))
 
 
 class Curve(NamedTuple):
@@ -106,13 +112,28 @@ async def run_wan(plan: WanPlan, tell: Tell) -> WanOutcome:
             rig, new_tokens=paper.new_tokens, naive_stride=paper.naive_stride, seed=paper.seed, tell=tell
         )
         await rows.warm_up()
-        shares = pattern(MAIN_THRESHOLD, share)
         for mbit_s in plan.rates_mbit_s:
             for rtt_ms in plan.rtts_ms:
                 with on_link(rig, Link(rtt_ms, mbit_s)):
-                    asked = await rows.ask(paper.short_tokens, paper.prompts)
-                    scenes.append(await rows.scene(str(rig.link), asked, shares))
+                    before = scenes[-1].forms if scenes else {}
+                    scenes.append(await _scene(paper, rows, str(rig.link), share, before))
     return _outcome(plan, share, scenes)
+
+
+async def _scene(
+    paper: PaperPlan, rows: ScriptedRows, link: str, share: float, before: dict[str, str]
+) -> Scene:
+    """Every row on the link of now.
+
+    All forms are tried on the first one, twice as long; then those whose choice hangs on the link.
+    """
+    shares = pattern(MAIN_THRESHOLD, share)
+    asked = await rows.ask(paper.short_tokens, paper.prompts)
+    names, times = (OF_THE_LINK, 1) if before else (WITH_FORMS, 2)
+    forms = before | await rows.tune(asked, shares, times * paper.tune_tokens, names)
+    scene = await rows.scene(f"{link}, SCRIPTED, {share:.1%} confirmed", asked, shares)
+    scene.forms = forms
+    return scene
 
 
 def curves_of(scenes: Sequence[Scene]) -> list[Curve]:
@@ -157,20 +178,23 @@ def _outcome(plan: WanPlan, share: float, scenes: list[Scene]) -> WanOutcome:
     pairs = [(name, CLOUD_ONLY) for name in names if name != CLOUD_ONLY] + [(LOOKAHEAD, CE_COLLM)]
     crossings = crossings_of(curves, pairs)
     broken = [words for scene in scenes for words in scene.broken()]
+    shares = pattern(MAIN_THRESHOLD, share)
+    title = plan.paper.scripted_title(MAIN_THRESHOLD, shares, plan.paper.short_tokens)
     settings = plan.paper.settings() | {
         "rtts_ms": plan.rtts_ms,
         "rates_mbit_s": plan.rates_mbit_s,
         "prompt_tokens": plan.paper.short_tokens,
         "confirmed": share,
+        "forms": {str(scene.link): scene.forms for scene in scenes},
         "texts_equal": not broken,
         "crossings": [crossing._asdict() for crossing in crossings],
     }
     notes = ["Milliseconds of an answer; behind each the share of the cloud-only row's.", SCRIPTED, COLUMNS]
-    notes += [_words(crossing) for crossing in crossings] + [f"BROKEN: {words}" for words in broken]
-    tables = [scene.table() for scene in scenes]
+    notes += forms_in_words(scenes) + [f"BROKEN: {words}" for words in broken]
+    tables = [*_crossings_table(crossings), *(scene.table() for scene in scenes)]
     columns = ["link", *names]
     rows = [_row(scene, names) for scene in scenes]
-    report = BenchReport("wan", settings, columns, rows, _summary(scenes), notes, tables)
+    report = BenchReport("wan", settings, columns, rows, _summary(scenes), notes, tables, title)
     return WanOutcome(report, curves, crossings, broken)
 
 
@@ -182,11 +206,20 @@ def _row(scene: Scene, names: Sequence[str]) -> Row:
     return found
 
 
-def _words(crossing: Crossing) -> str:
-    return (
-        f"{crossing.mbit_s:g} Mbit/s: from {crossing.rtt_ms:.1f} ms on, {crossing.name} is slower than "
-        f"{crossing.other}"
-    )
+def _crossings_table(crossings: Sequence[Crossing]) -> list[BenchTable]:
+    """None where nothing crosses."""
+    columns = ("rate", "from ms on", "is slower", "than")
+    rows: list[Row] = [
+        {
+            "rate": f"{crossing.mbit_s:g} Mbit/s",
+            "from ms on": crossing.rtt_ms,
+            "is slower": crossing.name,
+            "than": crossing.other,
+        }
+        for crossing in crossings
+    ]
+    title = "crossings: the round trip from which on a row is slower than another"
+    return [BenchTable(title, columns, rows)] if rows else []
 
 
 def _summary(scenes: Sequence[Scene]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -78,3 +79,21 @@ def test_markdown_has_a_line_for_each_row(tmp_path: Path) -> None:
     assert "| row | ms |" in lines
     assert "| --- | --: |" in lines
     assert "| unknown |  |" in lines
+
+
+def test_markdown_has_the_titles_and_says_how_the_tables_are_to_be_read(tmp_path: Path) -> None:
+    titled = msgspec.structs.replace(REPORT, title="SCRIPTED: half of it")
+    titled.write_markdown(tmp_path / "report.md")
+    lines = (tmp_path / "report.md").read_text().splitlines()
+
+    assert lines[0] == "SCRIPTED: half of it"
+    assert lines.index("- What [brackets] mean.") < lines.index("others")
+    assert lines[lines.index("- What [brackets] mean.") - 1] == "", (
+        "a list behind a table needs a line of its own"
+    )
+
+
+def test_a_report_without_a_title_is_called_by_its_benchs_name(tmp_path: Path) -> None:
+    REPORT.write_markdown(tmp_path / "report.md")
+
+    assert (tmp_path / "report.md").read_text().startswith("bench example\n\n| row | ms |")
