@@ -23,6 +23,7 @@ time, never text. Any number of tokens may be wanted at once; a rewind takes bac
     OPEN      worker gone, Refused*          CLOSED    –
     not OPENING  Opened of another worker    same      – (`is_in_vain`: the link sends it a Close)
     any       attempts or time used up       CLOSED    Failed, if anything is wanted
+    any       the answer's time is over      CLOSED    Failed, if anything is wanted (late)
     any       link lost                      CLOSED    Failed, if anything is wanted
     any       Refused, not retryable         REFUSED   Failed, if anything is wanted
     ASKING    Busy                           OPENING   – (SendOpen when it is time to try again)
@@ -34,7 +35,8 @@ time, never text. Any number of tokens may be wanted at once; a rewind takes bac
 Three clocks run. A step or reply that was lost is sent for again in the same epoch, so the worker
 answers from what it has; a worker that stays silent is left (`InFlight`). And `deadline_s` after a
 question the edge says its own guess, whatever is still on its way: of that token and of all that were
-wanted behind it.
+wanted behind it. It does so earlier where the answer's own time is over (`until_s`). That is `late`: no
+word about the link, unless a try had failed before.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ from shared.wire.messages import (
     Tokens,
 )
 
+OUT_OF_TIME = "the answer's time was over"
 # A worker that keeps answering Resume to what it asked for, and gets no further, is broken: go elsewhere.
 MAX_RESUMES = 4
 # A step over which so many workers died may be what kills them: no third one gets it.
@@ -165,7 +168,7 @@ class CloudSession:
             self._deaths = 0
         for want in wants:
             give_up_s = now_s + self.patience.deadline_s + self._allowance_s(want.position)
-            self._wants[want.position] = _Wanted(want, min(give_up_s, until_s))
+            self._wants[want.position] = _Wanted(want, give_up_s, until_s)
         return self._done(self._asked(wants, now_s))
 
     def push(self, now_s: float) -> list[Action]:
@@ -223,8 +226,9 @@ class CloudSession:
 
     def _overdue(self, now_s: float) -> list[Action]:
         if now_s >= self._give_up_s:
-            self.phase = Phase.CLOSED
-            return self._fail(f"the cloud did not answer within {self.patience.deadline_s:g} s")
+            return self._give_up(f"the cloud did not answer within {self.patience.deadline_s:g} s")
+        if now_s >= self._until_s:
+            return self._give_up(OUT_OF_TIME, late=self._is_first_try)
         if self.phase is Phase.OPENING:
             return self._reopen(now_s, "no worker took the session in time")
         again = self._in_flight.again(now_s)
@@ -248,30 +252,41 @@ class CloudSession:
         """The broker can't be reached: nothing is awaited any more."""
         if self.phase is Phase.REFUSED:
             return []
-        self.phase = Phase.CLOSED
-        return self._done(self._fail(reason))
+        return self._done(self._give_up(reason))
 
     def close(self) -> Close | None:
-        """The word to the worker that the session is over, if it has a worker."""
-        farewell = Close(self.epoch) if self.phase in {Phase.OPEN, Phase.ASKING} else None
-        self.phase = Phase.CLOSED
-        self._fail("")
-        self._done([])
-        return farewell
+        """The word to the session's last worker that it is over; None if it never had one.
+
+        One that was given up hears it as well: it may just be slow, and would keep the session until its
+        time to live is over.
+        """
+        self._done(self._give_up(""))
+        return Close(self.epoch) if self.worker else None
 
     @property
     def _give_up_s(self) -> float:
         """When the oldest question has waited for long enough."""
         return min((wanted.give_up_s for wanted in self._wants.values()), default=math.inf)
 
+    @property
+    def _until_s(self) -> float:
+        """When an answer that is wanted is of no use any more."""
+        return min((wanted.until_s for wanted in self._wants.values()), default=math.inf)
+
+    @property
+    def _is_first_try(self) -> bool:
+        """Whether nothing has failed since what is wanted was asked, or since the last answer."""
+        return self._attempts_left >= self.patience.attempts - 1
+
     def _done(self, actions: list[Action]) -> list[Action]:
         """Set the deadline for what is awaited now."""
+        end_s = min(self._give_up_s, self._until_s)
         match self.phase:
             case Phase.OPENING:
-                self.deadline_s = min(self._open_due_s, self._give_up_s)
+                self.deadline_s = min(self._open_due_s, end_s)
             case Phase.ASKING:
                 due_s = self._in_flight.due_s
-                self.deadline_s = self._give_up_s if due_s is None else min(due_s, self._give_up_s)
+                self.deadline_s = end_s if due_s is None else min(due_s, end_s)
             case _:
                 self.deadline_s = None
         return actions
@@ -354,8 +369,7 @@ class CloudSession:
     def _reopen(self, now_s: float, reason: str) -> list[Action]:
         self._in_flight.clear()
         if self._attempts_left == 0:
-            self.phase = Phase.CLOSED
-            return self._fail(reason)
+            return self._give_up(reason)
         self._attempts_left -= 1
         self.epoch += 1
         self._upload.begin(self.epoch)
@@ -364,17 +378,21 @@ class CloudSession:
         self._open_due_s = now_s + self.patience.open_deadline_s
         return [SendOpen(Open(self.epoch, self._digest, rows_codec(self._codec), self._sampling))]
 
+    def _give_up(self, reason: str, *, late: bool = False) -> list[Action]:
+        self.phase = Phase.CLOSED
+        return self._fail(reason, late=late)
+
     def _refuse(self, reason: str) -> list[Action]:
         self.phase = Phase.REFUSED
         self.refusal = reason
         return self._fail(reason)
 
-    def _fail(self, reason: str) -> list[Action]:
+    def _fail(self, reason: str, *, late: bool = False) -> list[Action]:
         self._in_flight.clear()
         if not self._wants:
             return []
         self._wants.clear()
-        return [Failed(reason)]
+        return [Failed(reason, late)]
 
     def _send_all(self, now_s: float) -> list[Action]:
         """Everything that is wanted, from the believed frontier."""
@@ -402,7 +420,8 @@ class CloudSession:
 
 
 class _Wanted(NamedTuple):
-    """A question, and until when its answer is waited for."""
+    """A question, when it has waited for long enough, and when its answer is of no use any more."""
 
     want: Want
     give_up_s: float
+    until_s: float

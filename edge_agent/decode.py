@@ -15,6 +15,7 @@ catches up on all its pending positions when it is asked (the caller keeps the f
     any          cloud agrees        same         –
     any          cloud disagrees     stage(0)     Rewind(length), then RunStage(0) behind its token
     any          cloud unavailable   same         – (the guesses are kept, marked degraded)
+    any          too late to ask     same         – (the guesses about that are kept, marked degraded)
     asking       the same, no guess  stage(last)  RunStage(last), for its guess
     any          stop token, length  done         Finish(reason), once all that is asked is answered
 
@@ -111,6 +112,7 @@ class DecodeLoop:
     _drafts: deque[_Draft] = field(default_factory=deque)
     _coming: _Draft | None = None  # asked about, and not guessed (yet)
     _stage: int = 0
+    _stages_run: int = 0  # stages that have run, and so read the prompt
     _allowed: Allowed = None
     _ended: str = ""  # why nothing comes behind the newest token; the text's end once all is settled
     _rewind_to: int | None = None
@@ -171,6 +173,7 @@ class DecodeLoop:
         if self.is_rewound:
             return  # about a text that is no more
         stage = self._stage
+        self._note_run(stage)
         if guess is None and self._is_last(stage):
             self._ask_unguessed()
             return
@@ -197,7 +200,7 @@ class DecodeLoop:
             return  # about a text that is no more
         index = position + 1 - self.prompt_tokens - len(self.tokens)
         if index < 0 or self._open()[index].settled:
-            return  # given up already: the answer's time was over
+            return  # given up already
         draft = self._open()[index]
         draft.settled = True
         if draft.allowed is None or guess.token in draft.allowed:
@@ -213,6 +216,13 @@ class DecodeLoop:
             draft.settled = draft.settled or draft.ask > 0
         self._settle()
 
+    def on_too_late(self, wants: Collection[Want]) -> None:
+        """These questions are not asked: their answers would come too late, so the guesses are the tokens."""
+        first, drafts = self.prompt_tokens + len(self.tokens) - 1, self._open()
+        for want in wants:
+            drafts[want.position - first].settled = True
+        self._settle()
+
     @property
     def _blocks(self) -> bool:
         """Whether nothing is drafted behind a question: only a token without an answer needs a guess."""
@@ -224,6 +234,12 @@ class DecodeLoop:
         asked = last and not ends and self.use_cloud != "never"
         late = asked and self._blocks
         return RunStage(self._stage, self._allowed, (ends or last) and not late, asked and not late)
+
+    def _note_run(self, stage: int) -> None:
+        """A stage that runs for the first time reads the prompt: that is no draft's time."""
+        if stage == self._stages_run:
+            self._stages_run += 1
+            self._since_s = None
 
     def _ask_unguessed(self) -> None:
         """The last stage has run, and its exit says what it thinks only if the cloud does not answer."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_agent.cloud_session import OUT_OF_TIME
 from edge_agent.decode import DecodeLoop
 from edge_agent.decode_actions import AskCloud, Finish, Rewind, RunStage, Wait
 from edge_agent.engine import EdgeEngine, EngineSession
@@ -18,7 +19,6 @@ from edge_agent.rungs import DecodedToken
 from edge_agent.want import Want
 
 NO_LINK = "this edge has no link to a cloud"
-OUT_OF_TIME = "the answer's time was over"
 # A long prompt goes through the stages in parts, so that its states travel while the next part is read.
 PREFILL_TOKENS = 64
 
@@ -145,10 +145,13 @@ class Generation:
 
     def on_no_reply(self, reason: str) -> None:
         """See `Replies`."""
-        if reason not in self.stats.reasons:
-            self.stats.reasons.append(reason)
+        self._note(reason)
         self._loop.on_cloud_unavailable()
         self._heed()
+
+    def _note(self, reason: str) -> None:
+        if reason not in self.stats.reasons:
+            self.stats.reasons.append(reason)
 
     def _heed(self) -> None:
         """Tell what is certain now, and leave a draft that was about another text."""
@@ -188,10 +191,16 @@ class Generation:
         if self._cloud is None:
             self.on_no_reply(NO_LINK)
         elif self._now_s() + self._pace.reply_time.likely_s > self._pace.until_s:
-            self.on_no_reply(OUT_OF_TIME)
+            self._pass_over(wants)
         else:
             self._heard.clear()
             self._cloud.ask(wants, self._pace.until_s)
+
+    def _pass_over(self, wants: tuple[Want, ...]) -> None:
+        """It is too late for these questions; what is on its way may still come in time."""
+        self._note(OUT_OF_TIME)
+        self._loop.on_too_late(wants)
+        self._heed()
 
     def _rewind(self, length: int) -> None:
         self._session.rewind(length)

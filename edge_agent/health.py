@@ -12,8 +12,8 @@
     any                                               connection lost       OFFLINE
 
 The signals are asks that went unanswered, the connection, presence, and the answer to a probe of the
-broker, which the link sends when an ask failed. A keep-alive alone would let a frozen broker or half a
-connection pass for tens of seconds.
+broker, which the link sends when an ask failed. An ask whose answer just had too little time is none of
+them. A keep-alive alone would let a frozen broker or half a connection pass for tens of seconds.
 
 The cool-down doubles with each failure, so that a home without a working cloud loses little time.
 Sessions that have a worker are not held back: their own deadlines judge it.

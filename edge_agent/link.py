@@ -157,12 +157,18 @@ class LinkedSession:
                     self._link.note_success()
                     if self._replies is not None:
                         self._replies.on_reply(CloudReply(position, guess, compute_us, queue_us))
-                case Failed(reason):
-                    if self.core.phase is not Phase.REFUSED:  # that is about the session, not the link
-                        reason = self._link.why_nobody() or reason
-                        self._link.note_failure(reason)
-                    self._tell_none(reason)
+                case Failed() as failure:
+                    self._fail(failure)
         self._set_timer()
+
+    def _fail(self, failure: Failed) -> None:
+        """Tell why; a refused session, or an answer whose own time is over, is not the link's failure."""
+        reason = failure.reason
+        if self.core.phase is not Phase.REFUSED:
+            reason = self._link.why_nobody() or reason
+            if not failure.late:
+                self._link.note_failure(reason)
+        self._tell_none(reason)
 
     def _send(self, worker: str, step: Step) -> bool:
         payload = encode(step)

@@ -31,9 +31,15 @@ class Answered(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """What is wanted stays unanswered; the edge goes on alone."""
+    """What is wanted stays unanswered; the edge goes on alone.
+
+    Attributes:
+        reason: in words for people.
+        late: only the answer's own time was over: that says nothing about the link.
+    """
 
     reason: str
+    late: bool = False
 
 
 Action = SendOpen | SendStep | Answered | Failed

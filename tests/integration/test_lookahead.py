@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from edge_agent.cloud_session import OUT_OF_TIME
 from edge_agent.engine import EdgeEngine
 from ops.faults.proxy import Weather
 from shared.model.loading import load_edge
@@ -46,17 +47,7 @@ async def test_the_text_is_the_blocking_text_in_every_mode(
     assert drafted > 0
 
 
-@pytest.mark.parametrize("lookahead", [0, 16])
-async def test_exact_text_is_the_unsplit_models(
-    install: Install, tiny: Reference, embedded_server: ServerProcess, lookahead: int
-):
-    expected = [tiny.generate(prompt, NEW_TOKENS) for prompt in PROMPTS]
-    async with install(embedded_server, tiny.bundle.path, workers=1) as home:
-        answers = await home.ask_all(PROMPTS, mode="exact", lookahead=lookahead, max_new_tokens=NEW_TOKENS)
-    assert [answer["output"] for answer in answers] == expected
-
-
-async def test_an_answer_whose_time_is_over_goes_on_with_the_edges_own_guesses_and_says_so(
+async def test_an_answer_whose_time_is_over_goes_on_with_the_edges_own_guesses_and_no_other_notices(
     install: Install, tiny: Reference, embedded_server: ServerProcess
 ):
     async with far_away(install, embedded_server, tiny.bundle.path, Weather(0.05)) as home:
@@ -65,9 +56,11 @@ async def test_an_answer_whose_time_is_over_goes_on_with_the_edges_own_guesses_a
         hasty = await home.ask(
             PROMPTS[0], threshold=1.0, max_new_tokens=NEW_TOKENS, latency_budget_ms=budget_ms
         )
+        after = await home.ask(PROMPTS[1], threshold=1.0, max_new_tokens=NEW_TOKENS)
     assert not calm["degraded"]
     assert hasty["degraded"]
-    assert "time was over" in hasty["note"] or "did not answer" in hasty["note"]
+    assert hasty["note"] == OUT_OF_TIME
+    assert not after["degraded"]
     degraded = [token["degraded"] for token in hasty["tokens"]]
     assert degraded == sorted(degraded)
     assert hasty["timings"]["total_ms"] < calm["timings"]["total_ms"]

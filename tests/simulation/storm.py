@@ -19,6 +19,7 @@ from typing import Any
 import edge_agent.generation as generation_module
 import edge_agent.upload as upload_module
 from edge_agent.patience import Patience
+from shared.context.logged_session import MAX_WAIT_S
 from tests.simulation.edge import Hub, SimEngine, SimSession, draw_wish, link_of
 from tests.simulation.net import SimBroker
 from tests.simulation.store import StoreServer
@@ -31,8 +32,8 @@ from tests.simulation.worker import SESSION_TTL_S, SimWorker
 
 # Far past the deadlines of every ask of every session.
 LONGEST_S = 4_000.0
-# After the last sign of life: the time to live, and two sweeps.
-AFTERMATH_S = SESSION_TTL_S + 15.0
+# After the last sign of life: what waits for the store, the time to live, and two sweeps.
+AFTERMATH_S = SESSION_TTL_S + MAX_WAIT_S + 15.0
 # Attempts and time that no bounded storm uses up.
 ENDLESS = Patience(attempts=1_000_000, deadline_s=300.0)
 

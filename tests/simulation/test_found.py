@@ -155,7 +155,7 @@ def test_a_run_of_steps_builds_on_what_the_worker_said_it_has():
 
 
 def test_an_answer_that_comes_after_the_loop_has_given_up_changes_nothing():
-    """With the latency budget over, the loop gave up what was asked; an answer on its way broke it."""
+    """The loop had given up what was asked, and an answer that was still on its way broke it."""
     loop = DecodeLoop(1, ExitPolicy((0.8,)), 8, (), "unsure", lookahead=Lookahead(4))
     for token in (5, 6):
         assert isinstance(loop.next_action(0.0), RunStage)

@@ -78,7 +78,7 @@ class SimWorker:
             limits=limits,
         )
         front._runner._thread = _VirtualThread(self._loop)  # type: ignore[assignment]  # has its interface
-        front._log._clock = self._loop.time
+        front._log._guard._clock = self._loop.time
         front._scheduler._max_waiting = weather.max_waiting
         return front
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.cloud_session import CloudSession, Phase
+from edge_agent.cloud_session import OUT_OF_TIME, CloudSession, Phase
 from edge_agent.patience import Patience
 from edge_agent.session_actions import Answered, Failed, SendOpen, SendStep
 from edge_agent.states import StateLog
 from edge_agent.want import Want
-from shared.wire.messages import Busy, DrawnToken, Opened, Refused, Resume, Sampling, Tokens
+from shared.wire.messages import Busy, Close, DrawnToken, Opened, Refused, Resume, Sampling, Tokens
 
 ROW_BYTES = 16
 VOCAB = 100
@@ -109,6 +109,76 @@ def test_an_ask_that_meets_an_open_under_way_is_bounded_too():
     session.ask([Want(4)], 5.0)
     assert session.deadline_s == pytest.approx(6.0, abs=0.1)
     assert isinstance(session.on_deadline(session.deadline_s)[0], Failed)
+
+
+def test_an_answer_whose_own_time_is_over_says_so_and_nothing_of_the_link():
+    session = make_session()
+    session.ask([Want(3)], 0.0, until_s=0.25)
+    opened(session)
+    session.on_message(reply(session, 1, 3), 0.2)
+    session.ask([Want(4)], 0.2, until_s=0.25)
+    assert session.deadline_s == 0.25
+    assert session.on_deadline(0.25) == [Failed(OUT_OF_TIME, late=True)]
+    assert session.phase is Phase.CLOSED
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["worker", "pool"])
+def test_a_cloud_that_was_silent_before_the_answers_time_was_over_is_to_blame(taken: bool):
+    """Otherwise an edge whose answers have less time than its patience would never find out."""
+    session = make_session(attempts=9)
+    session.ask([Want(4)], 0.0, until_s=1.5)
+    if taken:
+        opened(session)
+    while not (actions := session.on_deadline(session.deadline_s)) or not isinstance(actions[0], Failed):
+        assert session.deadline_s <= 1.5
+    assert actions == [Failed(OUT_OF_TIME, late=False)]
+
+
+def test_an_answer_with_more_time_than_the_edge_has_patience_fails_by_the_patience():
+    session = make_session(attempts=1_000)
+    session.ask([Want(4)], 0.0, until_s=9.0)
+    while not isinstance((actions := session.on_deadline(session.deadline_s))[0], Failed):
+        pass
+    assert actions == [Failed("the cloud did not answer within 3 s")]
+
+
+def out_of_time(session: CloudSession) -> None:
+    session.on_deadline(2.0)
+
+
+def out_of_patience(session: CloudSession) -> None:
+    session.on_deadline(3.5)
+
+
+def cut_off(session: CloudSession) -> None:
+    session.on_link_lost("away")
+
+
+def looking_for_another(session: CloudSession) -> None:
+    session.on_message(Refused(1, "draining", "elsewhere", retryable=True), 1.0)
+
+
+def at_rest(session: CloudSession) -> None:
+    session.on_message(reply(session, 1, 4), 1.0)
+
+
+@pytest.mark.parametrize("end", [out_of_time, out_of_patience, cut_off, looking_for_another, at_rest])
+def test_the_last_worker_is_told_that_the_session_is_over_also_if_it_was_given_up(end):
+    """It may be slow, not dead: it kept the session's seat and cache until their time to live."""
+    session = make_session()
+    session.ask([Want(4)], 0.0, until_s=2.0)
+    opened(session)
+    end(session)
+    assert session.close() == Close(session.epoch)
+    assert session.worker == "w1"
+    assert session.deadline_s is None
+
+
+def test_a_session_that_never_had_a_worker_has_nobody_to_tell():
+    session = make_session()
+    assert session.close() is None
+    session.ask([Want(4)], 0.0)
+    assert session.close() is None
 
 
 def test_the_time_to_send_again_follows_the_links_reply_times():

@@ -204,6 +204,37 @@ def test_when_the_cloud_is_away_every_open_question_is_the_edges_own_and_marked(
     assert [token.degraded for token in loop.tokens] == [True, False, True]
 
 
+def two_asked() -> DecodeLoop:
+    """A loop that has guessed 5 and 6, and asked about each."""
+    loop = DecodeLoop(1, ExitPolicy((0.8,)), 9, (STOP,), "unsure", lookahead=Lookahead(4))
+    for position, token in enumerate((5, 6)):
+        assert loop.next_action(0.0) == RunStage(0)
+        loop.on_guess(Guess(token, 0.1), 0.0)
+        assert loop.next_action(0.0) == AskCloud((Want(position),))
+    return loop
+
+
+def test_a_question_that_is_too_late_takes_no_other_with_it():
+    """All that was on its way was given up, although its answers came in time."""
+    loop = two_asked()
+    loop.on_too_late((Want(1),))
+    assert loop.tokens == []
+    loop.on_cloud_token(0, Guess(5, 0.9))
+    assert [(token.token, token.rung, token.degraded) for token in loop.tokens] == [
+        (5, "cloud", False),
+        (6, "edge-1", True),
+    ]
+
+
+def test_what_was_too_late_to_ask_goes_with_the_draft_that_it_stood_on():
+    loop = two_asked()
+    loop.on_too_late((Want(1),))
+    loop.on_cloud_token(0, Guess(7, 0.9))
+    assert loop.next_action(0.0) == Rewind(1)
+    assert loop.text(0) == [7]
+    assert loop.discarded == 1
+
+
 def test_questions_wait_for_room_and_then_go_up_together():
     loop = DecodeLoop(1, ExitPolicy((0.8,)), 20, (STOP,), "always", lookahead=Lookahead(16))
     asks: list[AskCloud] = []
@@ -350,9 +381,13 @@ def test_an_answer_may_come_before_the_guess(guessed: int):
     assert loop.next_action(0.0) == RunStage(0, guess=False)
 
 
-def test_a_cloud_that_is_lost_before_the_guess_leaves_the_guess():
+@pytest.mark.parametrize("lost", [True, False], ids=["cloud lost", "too late"])
+def test_a_cloud_that_is_lost_before_the_guess_leaves_the_guess(lost: bool):
     loop = asked_early()
-    loop.on_cloud_unavailable()
+    if lost:
+        loop.on_cloud_unavailable()
+    else:
+        loop.on_too_late((Want(2),))
     loop.on_guess(Guess(7, 0.5), 0.0)
     assert loop.tokens == [DecodedToken(7, "edge-2", 0.5, True)]
 
@@ -410,6 +445,23 @@ def test_the_wait_for_a_cloud_that_does_not_answer_is_no_draft_time():
     loop.next_action(60.0)
     loop.on_guess(Guess(8, 0.6), 60.0)
     assert loop.lookahead.draft_time.mean_s == 0.0
+
+
+def test_reading_the_prompt_is_no_draft_time_whichever_stage_reads_it_and_when():
+    """Of a long prompt that took seconds, and the window stayed shut for many tokens."""
+    loop = make_loop(lookahead=4)
+    assert loop.next_action(0.0) == RunStage(0)
+    loop.on_guess(Guess(7, 0.9), 60.0)  # the first stage has read it
+    assert loop.next_action(60.0) == RunStage(0)
+    loop.on_guess(Guess(7, 0.5), 60.1)
+    assert loop.next_action(60.1) == RunStage(1)
+    loop.on_guess(Guess(7, 0.9), 120.0)  # and now the second one
+    assert loop.lookahead.draft_time.mean_s == 0.0
+    loop.next_action(120.0)
+    loop.on_guess(Guess(7, 0.5), 120.1)
+    loop.next_action(120.1)
+    loop.on_guess(Guess(7, 0.9), 120.3)
+    assert loop.lookahead.draft_time.mean_s == pytest.approx(0.3)
 
 
 def test_a_stop_token_that_was_not_guessed_ends_the_answer():
