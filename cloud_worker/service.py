@@ -16,9 +16,12 @@ from shared.bundles import bundle_path
 from shared.config import Settings, WorkerSection
 from shared.context.memory import MemoryContextStore
 from shared.context.store import ContextStore
+from shared.errors import ConfigError
 from shared.model.bundle import Bundle
+from shared.model.cache import most_room
 from shared.model.device import worker_device
 from shared.model.loading import load_cloud
+from shared.model.stage import Stage
 from shared.model.warm_up import warm_up
 from shared.wire import topics
 
@@ -37,7 +40,7 @@ async def worker_service(settings: Settings) -> AsyncIterator[CloudWorker]:
     """
     section = settings.worker
     bundle = Bundle.open(bundle_path(settings.general.bundle))
-    engine = await asyncio.to_thread(_load, bundle, section)
+    engine = await asyncio.to_thread(_load, bundle, settings)
     status_topic = topics.worker_status_topic(settings.general.tenant, section.id)
     presence = Presence(status_topic, bundle.name, bundle.digest)
     # A broker has one client of an id, over all tenants.
@@ -62,13 +65,31 @@ async def worker_service(settings: Settings) -> AsyncIterator[CloudWorker]:
         yield worker
 
 
-def _load(bundle: Bundle, section: WorkerSection) -> CloudEngine:
+def _load(bundle: Bundle, settings: Settings) -> CloudEngine:
     """The slow part: weights into memory."""
-    device, precision = worker_device(section.device, section.weights)
+    section = settings.worker
+    chosen = settings.is_given("worker.weights")
+    device, precision = worker_device(section.device, section.weights, chosen=chosen)
     model = load_cloud(bundle, precision.dtype, str(device), precision.linear)
+    _check_budget(model.stage, _limits(section, bundle))
     engine = CloudEngine(model, bundle.hidden_size, bundle.vocab_size, threads=section.threads)
     warm_up([model.stage], [model.head])
     return engine
+
+
+def _check_budget(stage: Stage, limits: WorkerLimits) -> None:
+    """The longest session fits into the budget: of several some are evicted, a single one never is.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    needed_bytes = stage.cache_bytes(most_room(limits.max_positions))
+    if needed_bytes > limits.kv_budget_bytes:
+        raise ConfigError(
+            f"a session of {limits.max_positions} positions may have {-(-needed_bytes >> 20)} MiB of keys "
+            f"and values, worker.kv_budget_mib is {limits.kv_budget_bytes >> 20}: raise it, or lower "
+            "worker.max_context_tokens"
+        )
 
 
 def _store(section: WorkerSection) -> ContextStore:
@@ -90,4 +111,6 @@ def _limits(section: WorkerSection, bundle: Bundle) -> WorkerLimits:
         max_sessions_per_edge=section.max_sessions_per_edge,
         steps_per_s_per_edge=section.steps_per_s_per_edge,
         bytes_per_s_per_edge=section.bytes_per_s_per_edge,
+        steps_per_s_per_tenant=section.steps_per_s_per_tenant,
+        bytes_per_s_per_tenant=section.bytes_per_s_per_tenant,
     )

@@ -11,7 +11,7 @@ import structlog
 
 from edge_agent.agreement import Agreement
 from edge_agent.cloud_session import CloudSession
-from edge_agent.codec_choice import AUTO, choose_codec
+from edge_agent.codec_choice import AUTO, EXACT, choose_codec
 from edge_agent.decode import DecodeLoop, use_of
 from edge_agent.eager import AskingShare, UploadTime
 from edge_agent.engine import EdgeEngine, EngineSession
@@ -27,7 +27,7 @@ from edge_agent.text_stream import TextStream
 from shared.errors import PromptError
 from shared.log import context
 from shared.model.calibration import Calibration, level_for
-from shared.tensors.compression import rows_codec
+from shared.tensors.compression import check_compression, rows_codec
 from shared.wire.ids import new_id
 
 log = structlog.get_logger(__name__)
@@ -59,6 +59,7 @@ class AgentSettings:
         max_new_tokens: bound of an answer.
         patience: how long the cloud is waited for.
         calibration: what a request may ask for by quality; None: nothing.
+        exact_codec: how states travel where `mode` is exact.
     """
 
     policy: ExitPolicy
@@ -70,6 +71,7 @@ class AgentSettings:
     max_new_tokens: int = 256
     patience: Patience = field(default_factory=Patience)
     calibration: Calibration | None = None
+    exact_codec: str = EXACT
 
 
 class EdgeAgent:
@@ -109,6 +111,7 @@ class EdgeAgent:
 
         Raises:
             PromptError: the prompt does not fit the model, or the quality can't be promised.
+            CodecError: the request names a codec that this edge can't do.
         """
         ids = self._encode(request)
         loop = self._decode_loop(request, len(ids))
@@ -174,18 +177,33 @@ class EdgeAgent:
             msg = "a request can't have both a threshold and a quality: leave one of them out"
             raise PromptError(msg)
         if request.quality is not None:
+            if (request.mode or self._settings.mode) == "standalone":
+                msg = (
+                    "a quality counts on the cloud where exits are unsure, and mode standalone never asks "
+                    "it: leave the quality out, or choose mode collaborative"
+                )
+                raise PromptError(msg)
             return ExitPolicy(level_for(self._settings.calibration, request.quality).thresholds)
         if request.threshold is not None:
             return ExitPolicy.of([request.threshold], len(policy.thresholds))
         return policy
 
     def _codec(self, request: Request) -> str:
-        """How the session's states will travel."""
-        if self._settings.codec != AUTO:
-            return self._settings.codec
+        """How the session's states will travel: as the request says, else as befits its mode."""
+        exact = (request.mode or self._settings.mode) == "exact"
+        wished = request.codec or (self._exact_codec(request) if exact else self._settings.codec)
+        if wished != AUTO:
+            check_compression(wished)
+            return wished
+        if exact:
+            return EXACT
         calibration = self._settings.calibration
         rate = None if self._link is None else self._link.uplink.bytes_per_s
         return choose_codec(calibration.codecs if calibration else (), rate, request.quality)
+
+    def _exact_codec(self, request: Request) -> str:
+        """A request that asks for the unsplit model's text does not mean a codec that was set for others."""
+        return EXACT if request.mode else self._settings.exact_codec
 
     def _open_cloud(self, request: Request, session: EngineSession, codec: str) -> LinkedSession | None:
         """A place on the link; a worker is looked for while the edge reads the prompt."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.transport import Transport
-from edge_agent.deliveries import Deliveries
+from edge_agent.deliveries import Deliveries, Marks
 
 CLOUD: Final = "cloud"
 HOME: Final = "home"
@@ -33,7 +33,7 @@ class Bus:
         marks: user properties of every answer.
     """
 
-    def __init__(self, name: str, transport: Transport, marks: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, name: str, transport: Transport, marks: Marks = ()) -> None:
         self.name = name
         self.transport = transport
         self.deliveries = Deliveries(transport, marks)

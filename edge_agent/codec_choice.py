@@ -17,6 +17,8 @@ from shared.model.calibration import CodecScore
 AUTO: Final = "auto"
 # Nothing is known of the bundle, or of the link: what no model's text has suffered from.
 FALLBACK: Final = "fp16"
+# Where the text has to be the unsplit model's.
+EXACT: Final = "fp32"
 # Of a request that names no quality: at most one token in two hundred differs.
 QUALITY: Final = 0.995
 # Per row: a prompt of four hundred tokens is up in less than a tenth of a second.

@@ -20,6 +20,9 @@ MAX_HELD = 128
 DELIVERY_TIMEOUT_S = 60.0
 PUBLISH_TIMEOUT_S = 5.0
 
+# User properties: names with their values.
+Marks = tuple[tuple[str, str], ...]
+
 
 class Deliveries:
     """Publishes answers in the background, over reconnections.
@@ -29,7 +32,7 @@ class Deliveries:
         marks: user properties of every answer.
     """
 
-    def __init__(self, transport: Transport, marks: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, transport: Transport, marks: Marks = ()) -> None:
         self._transport = transport
         self._marks = marks
         self._tasks: set[asyncio.Task[None]] = set()

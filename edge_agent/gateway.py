@@ -47,10 +47,7 @@ class _Prompt(NamedTuple):
 
     device: DeviceAddress
     request: Request
-
-    @property
-    def key(self) -> PromptKey:
-        return PromptKey(self.device, self.request.id)
+    key: PromptKey
 
 
 class _Outcome(NamedTuple):
@@ -111,7 +108,7 @@ class DeviceGateway:
         try:
             request = _read(incoming)
             request_id = request.id
-            self._take(_Prompt(device, request), reply_to)
+            self._take(_Prompt(device, request, PromptKey.of(device, request)), reply_to)
         except (BusyError, PromptError) as error:
             self._send(reply_to, request_id, _failed(request_id, error).payload)
 
@@ -120,8 +117,10 @@ class DeviceGateway:
 
         Raises:
             BusyError: no room for a new one.
+            PromptError: another one of its name is in hand.
         """
-        kept = self._ledger.answer(prompt.key)
+        self._ledger.check_name(prompt.key)
+        kept = self._ledger.answer(prompt.key, _now_s())
         if kept is not None:
             self._send(reply_to, prompt.request.id, kept)
         elif not self._ledger.join(prompt.key, reply_to):
@@ -152,7 +151,7 @@ class DeviceGateway:
     def _finish(self, key: PromptKey, outcome: _Outcome) -> None:
         """Send an outcome wherever it is awaited."""
         self._streams.pop(key, None)
-        for reply_to in self._ledger.finish(key, outcome.payload, keep=outcome.final):
+        for reply_to in self._ledger.finish(key, outcome.payload, _now_s(), keep=outcome.final):
             self._send(reply_to, key.id, outcome.payload)
 
     async def _answer(self, prompt: _Prompt) -> _Outcome:
@@ -194,6 +193,10 @@ def _read(incoming: Incoming) -> Request:
 def _failed(request_id: str, error: Exception) -> _Outcome:
     failure = Failure.of(request_id, error)
     return _Outcome(msgspec.json.encode(failure), final=not failure.error.retryable)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _within(timeout_s: float, queue: asyncio.Queue[_Prompt]) -> None:

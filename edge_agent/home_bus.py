@@ -66,18 +66,25 @@ def home_transport(settings: Settings) -> MqttTransport:
 
 
 def client_section(bus: HomeBusSection) -> HomeBusSection:
-    """The section with the host that a client on this machine connects to."""
-    return replace(bus, host=bus.reached_at)
+    """The section as a client on this machine needs it: where the bus is, and what to trust.
+
+    It trusts a hosted bus by its certificate, which is at hand.
+    """
+    if not bus.embedded:
+        return bus
+    return replace(bus, host=bus.reached_at, ca_file=bus.certfile, certfile="", keyfile="")
 
 
-async def notice_if_away(transport: MqttTransport, bus: HomeBusSection) -> None:
+async def notice_if_away(transport: MqttTransport, settings: Settings) -> None:
     """Say it once when the bus is not there after the start; the transport goes on trying."""
+    bus = settings.home_bus
+    served = "devices at the cloud's broker are served" if settings.broker.host else "no device is served"
     if not await transport.wait_connected(AWAY_NOTICE_S):
         log.warning(
             "home_bus_away",
             bus=f"{bus.reached_at}:{bus.port}",
             reason=transport.trouble or "no answer",
-            meanwhile="devices at the cloud's broker are served; check home_bus.host and home_bus.port",
+            meanwhile=f"{served}; check home_bus.host and home_bus.port",
         )
 
 
@@ -87,6 +94,8 @@ def _broker_settings(bus: HomeBusSection) -> BrokerSettings:
         port=bus.port,
         password_file=bus.password_file or None,
         acl_file=bus.acl_file or None,
+        certfile=bus.certfile or None,
+        keyfile=bus.keyfile or None,
     )
 
 

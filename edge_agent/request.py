@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
+from shared.config import CodecSetting
 from shared.errors import AntiphonError, PromptError
 from shared.wire.messages import Sampling
 
@@ -34,6 +35,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
             0 waits for each answer. The text is the same.
         latency_budget_ms: how long the answer may wait for the cloud, counted from its start; afterwards
             the edge goes on with its own guesses, marked degraded. 0: as long as the agent's patience.
+        codec: overrides the agent's setting: how hidden states travel. Without one they travel in fp32 where
+            `mode` is exact.
         threshold: overrides every exit's threshold; 1.0 lets the cloud decide each token.
         quality: overrides them with those of the cheapest calibrated level that promises at least this share
             of tokens to be the full model's; not together with `threshold`.
@@ -47,6 +50,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     mode: Mode | None = None
     lookahead: Annotated[int, Meta(ge=0, le=MAX_LOOKAHEAD)] | None = None
     latency_budget_ms: Annotated[float, Meta(ge=0.0, le=3_600_000.0)] = 0.0
+    codec: CodecSetting | None = None
     threshold: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
     quality: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     temperature: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0

@@ -16,7 +16,8 @@ from broker.transport import Transport
 from edge_agent.agent import AgentSettings, EdgeAgent, ModelFacts
 from edge_agent.bridge import Bridge, check_bridge
 from edge_agent.bus import CLOUD, HOME, HOP, Bus
-from edge_agent.codec_choice import AUTO, FALLBACK
+from edge_agent.codec_choice import AUTO, EXACT, FALLBACK
+from edge_agent.deliveries import Marks
 from edge_agent.engine import EdgeEngine
 from edge_agent.exits import ExitPolicy
 from edge_agent.gateway import DeviceGateway
@@ -53,6 +54,8 @@ async def edge_service(
             only answers its caller, under an id of its own.
         with_broker: False never connects: every answer is the edge's alone.
 
+    Without a `broker.host` there is no cloud: devices speak at the home's bus, and the edge answers alone.
+
     Raises:
         ConfigError, BundleError, HomeError: the settings can't be followed; the message says why.
     """
@@ -68,13 +71,13 @@ async def edge_service(
         edge = settings.edge.id if serve_devices else new_id("guest-")
         cloud: Transport | None = None
         link = None
-        if with_broker:
+        if with_broker and settings.broker.host:
             cloud = await stack.enter_async_context(_cloud_transport(settings, edge, shown=serve_devices))
             tenant = settings.general.tenant
             link = CloudLink(cloud, tenant=tenant, edge=edge, model=bundle.name, digest=bundle.digest)
             stack.push_async_callback(link.aclose)
         agent = EdgeAgent(engine, task, facts, agent_settings, link)
-        if cloud is not None and serve_devices:
+        if with_broker and serve_devices:
             await _serve_devices(stack, settings, agent, cloud)
         log.info("edge_ready", bundle=bundle.name, digest=bundle.digest[:12])
         yield agent
@@ -89,32 +92,35 @@ def _cloud_transport(settings: Settings, edge: str, *, shown: bool) -> MqttTrans
 
 
 async def _serve_devices(
-    stack: AsyncExitStack, settings: Settings, agent: EdgeAgent, cloud: Transport
+    stack: AsyncExitStack, settings: Settings, agent: EdgeAgent, cloud: Transport | None
 ) -> None:
-    """Take prompts on every bus until `stack` closes.
+    """Take prompts on every bus there is until `stack` closes.
 
     Connections begin on the next turn of the loop, and find every subscription wanted: whoever sees the
     edge's presence is heard.
     """
-    buses = [Bus(CLOUD, cloud)]
+    marks = ((HOP, settings.edge.id),) if settings.home_bus.wanted else ()
+    buses = [] if cloud is None else [Bus(CLOUD, cloud, marks)]
     if settings.home_bus.wanted:
-        buses = await _with_home_bus(stack, settings, cloud)
+        buses.append(await _home_bus(stack, settings, marks))
+    if len(buses) == 2:
+        _bridge(stack, settings, *buses)
     gateway = DeviceGateway(buses, agent, tenant=settings.general.tenant)
     await gateway.start()
     stack.push_async_callback(gateway.stop)
 
 
-async def _with_home_bus(stack: AsyncExitStack, settings: Settings, cloud: Transport) -> list[Bus]:
-    """Both buses, with the bridge between them."""
+async def _home_bus(stack: AsyncExitStack, settings: Settings, marks: Marks) -> Bus:
     transport = await stack.enter_async_context(home_transport(settings))
-    marks = ((HOP, settings.edge.id),)
-    buses = [Bus(CLOUD, cloud, marks), Bus(HOME, transport, marks)]
-    bridge = Bridge(buses[1], buses[0], settings)
+    notice = asyncio.create_task(notice_if_away(transport, settings))
+    stack.callback(notice.cancel)
+    return Bus(HOME, transport, marks)
+
+
+def _bridge(stack: AsyncExitStack, settings: Settings, cloud: Bus, home: Bus) -> None:
+    bridge = Bridge(home, cloud, settings)
     bridge.start()
     stack.push_async_callback(bridge.aclose)
-    notice = asyncio.create_task(notice_if_away(transport, settings.home_bus))
-    stack.callback(notice.cancel)
-    return buses
 
 
 def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings]:
@@ -144,7 +150,14 @@ def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings
         edge.max_new_tokens,
         patience,
         bundle.calibration,
+        exact_codec=_exact_codec(settings),
     )
+
+
+def _exact_codec(settings: Settings) -> str:
+    """The codec of mode exact: the one that was set together with that mode, else one that loses nothing."""
+    meant = settings.edge.mode == "exact" and settings.is_given("edge.codec") and settings.edge.codec != AUTO
+    return settings.edge.codec if meant else EXACT
 
 
 def _home(settings: Settings) -> Home:

@@ -91,4 +91,5 @@ async def find_asker(stack: AsyncExitStack, settings: Settings, *, local: bool, 
 def _bus_to_ask_at(settings: Settings) -> BrokerSection:
     """The home's own bus where there is one: words stay at home. `--host` and `--port` name another."""
     named = any(settings.sources.get(f"broker.{key}") == "command line" for key in ("host", "port"))
-    return client_section(settings.home_bus) if settings.home_bus.wanted and not named else settings.broker
+    at_home = settings.home_bus.wanted and not (named and settings.broker.host)
+    return client_section(settings.home_bus) if at_home else settings.broker

@@ -19,6 +19,8 @@ def check_can_listen(host: str, port: int, *, instead: str) -> None:
     Raises:
         ConfigError: nobody can listen there; the message says what to do.
     """
+    if not host:  # a socket would take it for every address there is
+        raise ConfigError("this command starts a broker, but broker.host is empty: give --host 127.0.0.1")
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server((host, port), family=family).close()

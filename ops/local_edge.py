@@ -35,7 +35,7 @@ class LocalAsker:
         self._agent: EdgeAgent | None = None
 
     async def __aenter__(self) -> Self:
-        with_cloud = self._settings.edge.mode == "collaborative"
+        with_cloud = self._settings.edge.mode != "standalone"
         service = edge_service(self._settings, serve_devices=False, with_broker=with_cloud)
         self._agent = await self._stack.enter_async_context(service)
         await self._agent.wait_for_link(self._connect_timeout_s)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 
 from msgspec import Meta
 
-from shared.config_home_bus import check_home_bus
+from shared.config_home_bus import check_home_bus, mode_without_cloud
 from shared.config_sources import Given, command_line, config_file, environment, find_file
 from shared.config_values import converted
 from shared.errors import ConfigError
@@ -66,7 +66,7 @@ class BrokerSection:
     """Where the MQTT broker is and who we are to it.
 
     Attributes:
-        host: Name or address.
+        host: Name or address; empty: there is no cloud, and a home's own bus (`home_bus`) is the only one.
         port: TCP port, 8883 by custom with TLS.
         username: Empty: connect without one.
         password: Goes with `username`.
@@ -77,7 +77,7 @@ class BrokerSection:
         keyfile: PEM file of its key; empty: `certfile` holds it too.
     """
 
-    host: Text = "127.0.0.1"
+    host: str = "127.0.0.1"
     port: Port = 1883
     username: str = ""
     password: str = _secret()
@@ -85,6 +85,11 @@ class BrokerSection:
     ca_file: str = ""
     certfile: str = ""
     keyfile: str = ""
+
+    @property
+    def certificate_has_its_name(self) -> bool:
+        """Whether the broker's certificate must bear the name that we reach it by."""
+        return True
 
 
 # Addresses that mean every interface of their family, with the family's loopback.
@@ -95,7 +100,8 @@ _EVERYWHERE: Final = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # 
 class HomeBusSection(BrokerSection):
     """The home's own broker: devices there are answered whether or not the cloud's can be reached.
 
-    What `broker` has means the same here.
+    What `broker` has means the same here, except for `certfile` and `keyfile` of a bus that the edge hosts:
+    they are the bus's own.
 
     Attributes:
         host: Name or address; empty: devices speak at the cloud's broker alone.
@@ -117,6 +123,11 @@ class HomeBusSection(BrokerSection):
     bridge_in: Filters = ()
 
     @property
+    def certificate_has_its_name(self) -> bool:
+        """Not where the edge hosts it: it trusts that one certificate, whatever name devices use."""
+        return not self.embedded
+
+    @property
     def wanted(self) -> bool:
         """Whether there is a home bus at all."""
         return bool(self.host) or self.embedded
@@ -135,7 +146,8 @@ class EdgeSection:
 
     Attributes:
         id: The edge's id in topics; unique in its tenant.
-        mode: `standalone` never asks the cloud; `exact` has it confirm every token.
+        mode: `standalone` never asks the cloud, and is the default where there is none; `exact` has it
+            confirm every token.
         lookahead: How many tokens may be drafted while the cloud is asked; 0 waits for each answer. The text
             is the same.
         upload: When states go up: `lazy` with the first question that needs them, `eager` as soon as they are
@@ -143,7 +155,8 @@ class EdgeSection:
         latency_budget_s: How long an answer may wait for the cloud in all; 0: each token `deadline_s`.
         thresholds: Confidence above which each exit is sure, 1 is never; empty: the bundle's.
         codec: How hidden states are compressed; `auto` chooses for each session, by the link's rate and by
-            what was calibrated of the bundle. `+zstd` needs the package zstandard on both sides.
+            what was calibrated of the bundle. `+zstd` needs the package zstandard on both sides. In mode
+            `exact` they travel in fp32, unless `mode` and a codec are both set here.
         deadline_s: How long a token may wait for the cloud before the edge says its own; long contexts have
             more.
         step_deadline_s: How long a step may take before another worker is asked.
@@ -175,23 +188,26 @@ class EdgeSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSection:
-    """A cloud worker: its place in the pool and its bounds.
+    """A cloud worker: its place in the pool and its bounds. A pool of N workers takes on N times as much.
 
     Attributes:
         id: The worker's id in topics; a new one for each start unless it is given.
         pool: Workers of one pool share the sessions of one bundle.
-        device: Where the model runs; `auto` is CUDA where there is one, float32 weights then in bfloat16.
+        device: Where the model runs; `auto` is CUDA where there is one, with weights in bfloat16 unless
+            `weights` is set.
         threads: Torch threads.
         weights: What the layers' weights are kept in, as at the edge.
         max_sessions: Sessions held at once.
         batch_tokens: Rows in one forward.
-        kv_budget_mib: Memory of all KV caches.
+        kv_budget_mib: Memory of all KV caches; the longest session alone must fit.
         session_ttl_s: How long an idle session is kept, here and in Redis.
         max_context_tokens: Longest session.
         max_queue_ms: Work waiting past which no new session is taken.
         max_sessions_per_edge: Sessions of one edge held at once.
         steps_per_s_per_edge: Messages that one edge may send, twice as many in a burst.
         bytes_per_s_per_edge: Bytes of those messages.
+        steps_per_s_per_tenant: Messages that all edges together may send to this worker.
+        bytes_per_s_per_tenant: Bytes of those messages.
         redis_url: `redis://[user:password@]host:port/0`; empty: logs stay in this process.
     """
 
@@ -209,6 +225,8 @@ class WorkerSection:
     max_sessions_per_edge: Count = 64
     steps_per_s_per_edge: Count = 2000
     bytes_per_s_per_edge: Count = 32 << 20
+    steps_per_s_per_tenant: Count = 100_000
+    bytes_per_s_per_tenant: Count = 1 << 30
     redis_url: str = _secret()
 
 
@@ -228,6 +246,10 @@ class Settings:
     worker: WorkerSection = field(default_factory=WorkerSection)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     file: Path | None = None
+
+    def is_given(self, key: str) -> bool:
+        """Whether somebody set `section.key`, be it to what is its default."""
+        return key in self.sources
 
 
 class SettingLine(NamedTuple):
@@ -278,7 +300,7 @@ def load(
     sections = {name: _section(name, kind, given) for name, kind in _SECTIONS.items()}
     settings = Settings(**sections, sources={key: each.source for key, each in given.items()}, file=file)
     _check_together(settings)
-    return settings
+    return mode_without_cloud(settings)
 
 
 def describe(settings: Settings) -> list[SettingLine]:
@@ -313,7 +335,7 @@ def _section(name: str, kind: type[Any], given: Mapping[str, Given]) -> Any:
 def _check_together(settings: Settings) -> None:
     _check_connection("broker", settings.broker)
     _check_connection("home_bus", settings.home_bus)
-    check_home_bus(settings.home_bus, settings.broker)
+    check_home_bus(settings)
 
 
 def _check_connection(section: str, broker: BrokerSection) -> None:

@@ -17,6 +17,7 @@ import typer
 from edge_agent.request import Request
 from ops.asker import Asker, find_asker
 from ops.cli_context import cli_options, console, console_err
+from ops.commands.options import Codec, Mode
 from ops.prompt_file import answers, read_prompts, request_of
 from ops.render import answer_summary, error_line
 from ops.token_printer import TokenPrinter
@@ -39,7 +40,8 @@ def ask(
         typer.Option(help='JSON lines, each a prompt or {"prompt": …}; prints one line of JSON for each.'),
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Be the edge host here, not its client.")] = False,
-    mode: Annotated[str | None, typer.Option(help="collaborative, standalone or exact.")] = None,
+    mode: Mode = None,
+    codec: Codec = None,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Confidence above which an exit answers; 1: never.")
     ] = None,
@@ -76,11 +78,13 @@ def ask(
             "broker.port": port,
             "edge.home": None if home is None else str(home),
             "edge.mode": mode,
+            "edge.codec": codec,
         }
     )
     setup_logging(settings.general.log_level)
     template = {
         "mode": mode,
+        "codec": codec,
         "threshold": threshold,
         "quality": quality,
         "lookahead": lookahead,

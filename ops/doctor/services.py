@@ -27,6 +27,8 @@ _NAGLE_S: Final = 0.03
 
 async def check_broker(settings: Settings) -> Check:
     """The broker takes connections, speaks MQTT to us, and echoes without a needless wait."""
+    if not settings.broker.host:
+        return ok("broker", "none: broker.host is empty, every answer is the edge's alone")
     start = (
         "start one with `antiphon up` or `antiphon broker serve`, or set broker.host and broker.port; until "
         "then every answer is the edge's alone"

@@ -15,18 +15,19 @@ CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 
 
-def worker_device(wish: str, weights: str) -> tuple[torch.device, Precision]:
+def worker_device(wish: str, weights: str, *, chosen: bool = True) -> tuple[torch.device, Precision]:
     """The device of `worker.device`, and what `worker.weights` are kept in there.
 
     Args:
-        wish: `cpu`, `cuda`, or `auto`: CUDA where there is one, with float32 weights in bfloat16.
+        wish: `cpu`, `cuda`, or `auto`: CUDA where there is one.
         weights: the name of a precision.
+        chosen: somebody chose these weights; else float32 becomes bfloat16 where `auto` is CUDA.
 
     Raises:
         ConfigError: CUDA is wished for and not there, or the device can't compute in such weights.
     """
     device = _device(wish)
-    if wish == "auto" and device == CUDA and weights == "float32":
+    if wish == "auto" and device == CUDA and weights == "float32" and not chosen:
         weights = "bfloat16"
     precision = precision_named(weights, str(device))
     if precision == FLOAT32 and can_prepack(device, precision.dtype):

@@ -24,7 +24,9 @@ from ops.readiness import Readiness
 from ops.stack import Stack
 from shared.config import Settings, load
 from shared.model.bundle import Bundle
+from shared.model.sampling import GREEDY, draw
 from shared.wire.ids import new_id
+from shared.wire.messages import Sampling
 from tests.conftest import make_broker
 from tests.parity.cases import VOCAB
 from tests.parity.checkpoints import save_checkpoint
@@ -41,13 +43,26 @@ class Reference:
     bundle: Bundle
     model: Any
 
-    def generate(self, prompt: str, max_new_tokens: int) -> str:
-        """The unsplit model's greedy text."""
+    def generate(self, prompt: str, max_new_tokens: int, sampling: Sampling = GREEDY) -> str:
+        """The unsplit model's text."""
         task = ChatTask(self.bundle)
         ids = task.encode(prompt)
         with torch.inference_mode():
+            if sampling.temperature > 0.0:
+                return task.decode(self._drawn(ids, max_new_tokens, sampling))
             out = self.model.generate(torch.tensor([ids]), max_new_tokens=max_new_tokens, do_sample=False)
         return task.decode([token for token in out[0, len(ids) :].tolist() if token != 2])
+
+    def _drawn(self, ids: list[int], max_new_tokens: int, sampling: Sampling) -> list[int]:
+        """Tokens drawn from the unsplit model's logits, the whole text read anew for each."""
+        text = list(ids)
+        while len(text) < len(ids) + max_new_tokens:
+            logits = self.model(torch.tensor([text]), use_cache=False).logits[0, -1]
+            token = draw(logits, sampling, len(text)).token
+            if token in self.bundle.eos_token_ids:
+                break
+            text.append(token)
+        return text[len(ids) :]
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from shared.tensors.codec import codec_named
 from tests.conftest import need_binary
 from tests.integration.conftest import Reference
 from tests.mqtt_clients import Client
@@ -78,9 +80,10 @@ def up(tiny: Reference, folder: Path, *arguments: str) -> Iterator[tuple[subproc
 def test_up_serves_ask_as_json_and_as_text_and_from_a_file(tiny: Reference, tmp_path: Path):
     with up(tiny, tmp_path, "--workers", "2") as (_, port):
         common = ("--port", str(port), "--max-new-tokens", "8", "--threshold", "1.0")
-        done = antiphon(tiny.bundle.path, tmp_path, "ask", PROMPT, "--json", *common)
+        done = antiphon(tiny.bundle.path, tmp_path, "ask", PROMPT, "--json", "--codec", "fp32", *common)
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
+        assert bytes_per_row(answer) >= codec_named("fp32").row_bytes(tiny.bundle.hidden_size)
         assert answer["text"] == tiny.generate(PROMPT, 8)
         assert answer["degraded"] is False
         assert {"action", "tokens", "timings"} <= set(answer)
@@ -99,8 +102,15 @@ def test_up_serves_ask_as_json_and_as_text_and_from_a_file(tiny: Reference, tmp_
         assert [line["prompt"] for line in lines] == [PROMPT, "good night"]
         assert [line["text"] for line in lines] == [tiny.generate(PROMPT, 8), tiny.generate("good night", 8)]
 
-        local = antiphon(tiny.bundle.path, tmp_path, "ask", PROMPT, "--local", "--json", *common)
-        assert json.loads(local.stdout)["rungs"] == {"cloud": 8}
+        wishes = ("--mode", "exact", "--codec", "int8")
+        local = antiphon(tiny.bundle.path, tmp_path, "ask", PROMPT, "--local", "--json", *wishes, *common)
+        answer = json.loads(local.stdout)
+        assert answer["rungs"] == {"cloud": 8}
+        assert bytes_per_row(answer) < codec_named("fp16").row_bytes(tiny.bundle.hidden_size)
+
+
+def bytes_per_row(answer: dict[str, Any]) -> float:
+    return float(answer["cloud"]["uplink_bytes"] / answer["cloud"]["uploaded_tokens"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -229,6 +239,10 @@ def test_an_edge_that_is_told_to_stop_answers_every_prompt_in_hand(
     [
         (("ask",), 2, "give either a prompt or --file"),
         (("ask", "x", "--threshold", "3"), 2, "--threshold"),
+        (("ask", "x", "--codec", "int5"), 2, "one of fp32, fp16"),
+        (("edge", "serve", "--codec", "int5"), 2, "one of fp32, fp16"),
+        (("edge", "serve", "--no-cloud"), 2, "there is no home bus either"),
+        (("edge", "serve", "--home-bus", "--no-cloud", "--host", "h"), 2, "goes without --host"),
         (("ask", "--file", "missing.jsonl"), 1, "can't read missing.jsonl"),
         (("--set", "edge.codek=int8", "config", "show"), 2, "edge.codec"),
         (("--config", "missing.toml", "config", "show"), 2, "missing.toml"),

@@ -14,8 +14,10 @@ import pytest
 
 from broker.mqtt import MqttTransport
 from broker.transport import Incoming
+from edge_agent import gateway as gateway_file
 from edge_agent.bus import CLOUD, Bus
 from edge_agent.gateway import MAX_CORRELATION_BYTES, MAX_RUNNING, MAX_WAITING, DeviceGateway
+from edge_agent.prompts import KEPT_S, PromptLedger
 from edge_agent.request import Answer, CloudUse, Request, Timings
 from ops.device_client import DeviceClient
 from shared.errors import BusyError, PromptError
@@ -39,12 +41,14 @@ class ScriptedAgent:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.prompts: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
 
     async def answer(self, request: Request, on_token: object = None) -> Answer:
         self.asked.append(request.id)
         await self.go.wait()
+        self.prompts.append(request.prompt)
         match request.prompt.split():
             case ["unencodable"]:
                 return answer_to(request, "half a pair: \ud83d")
@@ -56,6 +60,8 @@ class ScriptedAgent:
                 raise ZeroDivisionError
             case ["refused"]:
                 raise PromptError("not this one")
+            case ["say", text]:
+                return answer_to(request, text)
         return answer_to(request)
 
 
@@ -195,6 +201,74 @@ async def test_a_prompt_repeated_in_hand_is_answered_in_every_place_that_asked(h
     answer = topics.device_topic(home.panel.address, "answer")
     assert marks == [(b"", answer), (b"a", answer), (b"b", answer), (b"c", inbox)]
     assert home.agent.asked == ["1", "2"]
+
+
+async def test_a_device_that_counts_its_ids_anew_after_a_start_gets_the_answer_to_what_it_asks(home: Home):
+    await home.panel.publish("say lights", "1")
+    assert [answer["text"] for answer in await home.panel.heard("1")] == ["lights"]
+    await home.panel.publish("say door", "1")
+    assert [answer["text"] for answer in await home.panel.heard("1", 2)] == ["lights", "door"]
+    for count, text in ((3, "door"), (4, "lights")):  # copies that come late; neither is worked on again
+        await home.panel.publish(f"say {text}", "1")
+        assert (await home.panel.heard("1", count))[-1]["text"] == text
+    assert home.agent.prompts == ["say lights", "say door"]
+
+
+async def test_another_prompt_under_the_id_of_one_in_hand_is_told_so_and_that_one_is_answered(home: Home):
+    home.agent.go.clear()
+    await home.panel.publish("say lights", "1", correlation_data=b"first")
+    await home.arrived(1)
+    await home.panel.publish("say door", "1", correlation_data=b"second")
+    (failure,) = await home.panel.heard("1")
+    assert failure["error"]["code"] == "prompt"
+    assert "'1' is being worked on" in failure["error"]["message"]
+    assert home.panel.answers[0].correlation_data == b"second"
+    home.agent.go.set()
+    assert (await home.panel.heard("1", 2))[1]["text"] == "lights"
+    assert home.panel.answers[1].correlation_data == b"first"
+    assert home.agent.prompts == ["say lights"]
+
+
+async def test_the_kept_answer_of_another_prompt_is_not_taken_for_the_one_in_hand(
+    home: Home,
+):
+    await home.panel.publish("say lights", "1")
+    await home.panel.heard("1")
+    home.agent.go.clear()
+    await home.panel.publish("say door", "1")
+    await home.arrived(1)
+    await home.panel.publish("say lights", "1")
+    assert (await home.panel.heard("1", 2))[1]["error"]["code"] == "prompt"
+    home.agent.go.set()
+    assert (await home.panel.heard("1", 3))[2]["text"] == "door"
+
+
+async def test_an_old_answer_is_not_repeated(home: Home, monkeypatch: pytest.MonkeyPatch):
+    now_s = asyncio.get_running_loop().time()
+    await home.panel.publish("say lights", "1")
+    await home.panel.heard("1")
+    monkeypatch.setattr(gateway_file, "_now_s", lambda: now_s + 2 * KEPT_S)
+    await home.panel.publish("say lights", "1")
+    await home.panel.heard("1", 2)
+    assert home.agent.prompts == ["say lights"] * 2
+
+
+async def test_a_device_that_asks_again_after_the_edge_died_gets_the_answer_and_each_copy_the_same(
+    broker_endpoint: ServerProcess, unique: Unique
+):
+    tenant = unique("home")
+    async with home_at(broker_endpoint, tenant) as home:
+        home.agent.go.clear()
+        await home.panel.publish("say lights", "1")
+        await home.arrived(1)
+        for server in home.gateway._servers:  # it dies with the prompt in hand, without a last word
+            server.cancel()
+        home.gateway._ledger = PromptLedger()
+    async with home_at(broker_endpoint, tenant) as home:
+        for count in (1, 2):
+            await home.panel.publish("say lights", "1")
+            assert (await home.panel.heard("1", count))[-1]["text"] == "lights"
+        assert home.agent.prompts == ["say lights"]
 
 
 async def test_a_mark_too_long_to_be_repeated_is_refused_with_a_sentence(home: Home):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -26,10 +27,10 @@ from edge_agent.request import Request, TokenEvent
 from edge_agent.service import edge_service
 from ops.asker import RemoteAsker, find_asker
 from ops.device_client import DeviceClient
-from ops.doctor.services import check_home_bus
+from ops.doctor.services import check_broker, check_home_bus
 from ops.readiness import Readiness
 from ops.stack import Stack
-from shared.config import BrokerSection, HomeBusSection, Settings
+from shared.config import BrokerSection, HomeBusSection, Settings, load
 from shared.errors import ConfigError
 from shared.wire import topics
 from shared.wire.ids import new_id
@@ -42,8 +43,9 @@ from tests.integration.conftest import (
     Reference,
     settings_for,
 )
+from tests.mqtt_clients import Client
 from tests.servers import HOST, EmbeddedServer, MosquittoServer, ServerProcess, free_port
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 PROMPT = "turn on the kitchen lights and close the garage door"
 NEW_TOKENS = 60
@@ -360,9 +362,9 @@ class EdgeServe(ServerProcess):
 
     name = "edge-serve"
 
-    def __init__(self, folder: Path, bundle: Path, cloud_port: int) -> None:
+    def __init__(self, folder: Path, bundle: Path, *options: str) -> None:
         super().__init__(folder)
-        self.options = ["--bundle", str(bundle), "--host", HOST, "--port", str(cloud_port)]
+        self.options = ["--bundle", str(bundle), *options]
 
     def command(self) -> list[str]:
         bus = ["--home-bus", "--home-bus-port", str(self.port)]
@@ -386,7 +388,7 @@ async def asked_by_command(edge: EdgeServe, tiny: Reference) -> dict[str, Any]:
 
 
 async def test_the_command_hosts_the_bus_answers_there_and_leaves_in_order(tiny: Reference, tmp_path: Path):
-    with EdgeServe(tmp_path / "hub", tiny.bundle.path, free_port()) as edge:
+    with EdgeServe(tmp_path / "hub", tiny.bundle.path, "--host", HOST, "--port", str(free_port())) as edge:
         async with panel_at(edge.port) as panel:
             await panel.finds_the_edge()
             assert (await panel.ask())["tokens"]
@@ -395,6 +397,89 @@ async def test_the_command_hosts_the_bus_answers_there_and_leaves_in_order(tiny:
             edge.process.terminate()
             await eventually(lambda: not edge.running and not panel.readiness.edges, WAIT_S)
             assert edge.process.returncode == 0
+
+
+def presence_of(device: Client) -> bytes:
+    device.subscribe(topics.edge_status_filter("home"), qos=1)
+    return device.next(READY_TIMEOUT_S).payload
+
+
+def ask_as(device: Client, **wishes: Any) -> dict[str, Any]:
+    base = topics.device_topic(PANEL, "")
+    device.subscribe(f"{base}answer", qos=1)
+    request = {"prompt": PROMPT, "max_new_tokens": 4, **wishes}
+    device.publish(f"{base}prompt", json.dumps(request).encode(), qos=1)
+    answer: dict[str, Any] = json.loads(device.next(ANSWER_TIMEOUT_S).payload)
+    return answer
+
+
+def test_an_edge_with_a_bus_and_no_cloud_answers_its_devices_and_looks_for_no_other_broker(
+    tiny: Reference, tmp_path: Path
+):
+    with EdgeServe(tmp_path / "hub", tiny.bundle.path, "--no-cloud", "--codec", "int8") as edge:
+        assert edge.process is not None
+        wait_until(lambda: "edge_ready" in edge.log, READY_TIMEOUT_S, "the home's bus")
+        with Client(edge, "panel") as device:
+            assert presence_of(device)
+            answer = ask_as(device)
+            assert set(answer["rungs"]) == {"edge-2"}
+            assert not answer["degraded"]
+            wished = ask_as(device, mode="collaborative", threshold=1.0)
+            assert wished["output"] == answer["output"]
+            assert wished["degraded"]
+            assert "no link to a cloud" in wished["note"]
+            ends = psutil.Process(edge.process.pid).net_connections("tcp")
+            assert {end.laddr.port for end in ends if end.status == psutil.CONN_LISTEN} == {edge.port}
+            called = {end.raddr.port for end in ends if end.raddr and end.laddr.port != edge.port}
+            assert called == {edge.port}
+        edge.process.terminate()
+        assert edge.process.wait(WAIT_S) == 0
+
+
+async def test_an_edge_at_a_home_broker_without_a_cloud_waits_for_it_and_says_that_no_device_is_served(
+    tiny: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(home_bus, "AWAY_NOTICE_S", 0.2)
+    with EmbeddedServer(tmp_path / "bus") as bus:
+        bus.kill()
+        given = {"broker__host": "", "home_bus__host": bus.host, "home_bus__port": bus.port}
+        with capture_logs() as logs:
+            async with edge_service(settings_for(bus, tiny.bundle.path, **given)):
+                await eventually(lambda: any(each["event"] == "home_bus_away" for each in logs), WAIT_S)
+                bus.restart()
+                async with panel_at(bus.port) as panel:
+                    await panel.finds_the_edge()
+                    assert not (await panel.ask())["degraded"]
+    (notice,) = [each for each in logs if each["event"] == "home_bus_away"]
+    assert notice["meanwhile"].startswith("no device is served")
+
+
+async def test_ask_finds_an_edge_without_a_cloud_at_the_homes_bus(tiny: Reference):
+    port = free_port()
+    settings = load(
+        {
+            "general.bundle": str(tiny.bundle.path),
+            "general.log_level": "error",
+            "broker.host": "",
+            "home_bus.embedded": True,
+            "home_bus.port": port,
+        },
+        environ={},
+    )
+    async with edge_service(settings), AsyncExitStack() as stack:
+        asker = await find_asker(stack, settings, local=False, timeout_s=ANSWER_TIMEOUT_S)
+        assert isinstance(asker, RemoteAsker)
+        assert not (await asker.ask(Request(PROMPT, max_new_tokens=4), None))["degraded"]
+    async with AsyncExitStack() as stack:  # and answers itself when told to, with no broker anywhere
+        asker = await find_asker(stack, settings, local=True, timeout_s=ANSWER_TIMEOUT_S)
+        assert not (await asker.ask(Request(PROMPT, max_new_tokens=4), None))["degraded"]
+
+
+async def test_the_doctor_does_not_miss_a_broker_that_nobody_wants():
+    settings = Settings(broker=BrokerSection(host=""), home_bus=HomeBusSection(embedded=True))
+    check = await check_broker(settings)
+    assert check.status == "ok"
+    assert "broker.host is empty" in check.detail
 
 
 async def test_the_doctor_looks_at_the_home_bus_too(mosquitto_server: MosquittoServer):

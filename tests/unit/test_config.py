@@ -126,7 +126,7 @@ def test_variables_that_container_platforms_set_are_left_alone(folder: Path) -> 
         ("[broker]\nport = 0", ["broker.port", "a port from 1 to 65535"]),
         ("[broker]\nport = 1.5", ["broker.port"]),
         ("[broker]\ntls = 1", ["broker.tls", "true or false"]),
-        ("[broker]\nhost = ''", ["broker.host", "not empty"]),
+        ("[broker]\nhost = ''", ["broker.host is empty", "home_bus.embedded"]),
         ("[general]\ntenant = 'a/b'", ["general.tenant", "letters, digits"]),
         ("[general]\nlog_level = 'loud'", ["general.log_level", "one of debug, info, warning, error"]),
         ("[edge]\nmode = 'exactly'", ["edge.mode", "one of collaborative, standalone"]),
@@ -152,6 +152,12 @@ def test_a_value_that_cannot_be_is_refused_with_key_source_and_fix(
     with pytest.raises(ConfigError) as refusal:
         resolved(folder, toml)
     assert [word for word in words if word not in str(refusal.value)] == []
+
+
+def test_a_setting_is_given_also_when_it_is_given_its_default(folder: Path) -> None:
+    settings = resolved(folder, "[edge]\ncodec = 'fp16'")
+    assert settings.is_given("edge.codec")
+    assert not settings.is_given("edge.mode")
 
 
 def test_a_bad_variable_names_itself(folder: Path) -> None:

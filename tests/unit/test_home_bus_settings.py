@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from broker.connect import transport_for
 from edge_agent.bridge import check_bridge
-from shared.config import Settings, describe, load
+from ops.listening import check_can_listen
+from shared.config import BrokerSection, Settings, describe, load
 from shared.errors import ConfigError
 
 ROOT = "antiphon/v1/home/device"
@@ -39,7 +41,11 @@ def test_a_hosted_bus_is_reached_on_this_machine(tmp_path: Path, listen_host: st
         ({"embedded": True}, ["home_bus and broker", "127.0.0.1:1883", "home_bus.port"]),
         ({"host": "localhost"}, ["home_bus and broker", "--host"]),
         ({"embedded": True, "listen_host": "0.0.0.0"}, ["home_bus and broker"]),
-        ({"embedded": True, "port": 1884, "tls": True}, ["home_bus.tls", "antiphon broker serve"]),
+        ({"embedded": True, "port": 1884, "tls": True}, ["home_bus.tls", "home_bus.certfile"]),
+        (
+            {"embedded": True, "port": 1884, "tls": True, "certfile": "c", "ca_file": "a"},
+            ["home_bus.ca_file", "remove"],
+        ),
         ({"embedded": True, "port": 1884, "password_file": "p"}, ["home_bus.username"]),
         ({"host": "hub.local", "password_file": "p"}, ["home_bus.password_file", "that broker itself"]),
         ({"host": "hub.local", "acl_file": "a"}, ["home_bus.acl_file", "that broker itself"]),
@@ -54,6 +60,52 @@ def test_values_that_do_not_go_together_are_refused(
     with pytest.raises(ConfigError) as refusal:
         settings_of(tmp_path, **given)
     assert [word for word in words if word not in str(refusal.value)] == []
+
+
+def test_a_home_without_a_cloud_answers_alone_unless_a_mode_is_set(tmp_path: Path) -> None:
+    alone = {"broker.host": "", "home_bus.embedded": True}
+    settings = load(alone, environ={}, folder=tmp_path)  # the port is the default broker's: there is none
+    assert settings.edge.mode == "standalone"
+    (line,) = [line for line in describe(settings) if line.key == "edge.mode"]
+    assert (line.value, line.source) == ("standalone", "broker.host is empty")
+    wished = load({**alone, "edge.mode": "collaborative"}, environ={}, folder=tmp_path)
+    assert wished.edge.mode == "collaborative"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ["broker.host is empty", "--host", "home_bus.embedded"]),
+        (
+            {"home_bus.embedded": True, "home_bus.bridge_out": f"{ROOT}/+/state"},
+            ["home_bus.bridge_out", "broker.host is empty"],
+        ),
+        (
+            {"home_bus.host": "hub.local", "edge.mode": "exact"},
+            ["edge.mode is exact", "broker.host is empty", "standalone"],
+        ),
+    ],
+)
+def test_what_needs_a_cloud_is_refused_where_there_is_none(
+    tmp_path: Path, given: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load({"broker.host": "", **given}, environ={}, folder=tmp_path)
+    assert [word for word in words if word not in str(refusal.value)] == []
+
+
+def test_a_bus_that_stands_in_the_default_brokers_way_is_told_how_to_go_without_a_cloud(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match=r"without a cloud has broker\.host = \"\" .*--no-cloud"):
+        settings_of(tmp_path, embedded=True)
+
+
+def test_nobody_connects_to_a_broker_that_is_not_there_by_intention() -> None:
+    with pytest.raises(ConfigError, match=r"name one with broker\.host"):
+        transport_for(BrokerSection(host=""), "hub")
+    with pytest.raises(ConfigError, match=r"broker\.host is empty: give --host"):
+        check_can_listen("", 1883, instead="")
 
 
 def test_the_home_buss_password_is_shown_nowhere(tmp_path: Path) -> None:
