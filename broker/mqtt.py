@@ -13,7 +13,8 @@ import structlog
 from broker.backoff import Backoff
 from broker.changes import Changes
 from broker.mqtt_settings import MqttSettings
-from broker.paho_link import PahoLink, message_properties
+from broker.paho_link import PahoLink, message_properties, will_properties
+from broker.presence import OFFLINE_EXPIRY_S
 from broker.subscriptions import REFUSED, Subscriptions
 from broker.topics import check_topic
 from broker.transport import Handler
@@ -74,9 +75,11 @@ class MqttTransport:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0) -> None:
+    def subscribe(
+        self, topic_filter: str, handler: Handler, *, qos: int = 0, retain_as_published: bool = False
+    ) -> None:
         """See `Transport.subscribe`."""
-        self.subscriptions.want(topic_filter, handler, qos)
+        self.subscriptions.want(topic_filter, handler, qos, retain_as_published=retain_as_published)
         self._changes.notify()
 
     def unsubscribe(self, topic_filter: str) -> None:
@@ -147,11 +150,13 @@ class MqttTransport:
 
     async def probe(self, timeout_s: float) -> bool:
         """See `Transport.probe`."""
-        link, asked = self._link, self.subscriptions.one_granted()
+        link, table = self._link, self.subscriptions
+        asked = table.one_granted()
         if link is None or not asked:
             return link is not None
         try:
-            await link.subscribe_all(asked, timeout_s)
+            # Not new, so nothing retained is sent again for it.
+            await link.subscribe_all(asked, table.as_published, timeout_s, retained_too=False)
         except aiomqtt.MqttError as error:
             if self._link is link:
                 _log.warning("broker_silent", broker=self._broker, detail=str(error))
@@ -235,7 +240,7 @@ class MqttTransport:
             await link.unsubscribe(removing)
             self.subscriptions.removed(removing)
         if adding:
-            self.subscriptions.granted(await link.subscribe_all(adding))
+            self.subscriptions.granted(await link.subscribe_all(adding, self.subscriptions.as_published))
         self._changes.notify()
 
     async def _announce(self, link: PahoLink) -> None:
@@ -249,19 +254,18 @@ class MqttTransport:
         if presence is None or not link.owes_farewell:
             return
         farewell = presence.payload(online=False)
+        expiry = message_properties(OFFLINE_EXPIRY_S)
         try:
-            await link.publish(presence.topic, farewell, 1, retain=True, timeout=_FAREWELL_TIMEOUT_S)
+            await link.publish(
+                presence.topic, farewell, 1, retain=True, properties=expiry, timeout=_FAREWELL_TIMEOUT_S
+            )
         except aiomqtt.MqttError as error:
             _log.info("farewell_left_to_the_will", detail=str(error))
         else:
             link.owes_farewell = False
 
     def _new_link(self) -> PahoLink:
-        settings, will = self.settings, None
-        if settings.presence is not None:
-            settings.presence.next_birth()
-            lost = settings.presence.payload(online=False, lost=True)
-            will = aiomqtt.Will(settings.presence.topic, lost, qos=1, retain=True)
+        settings = self.settings
         return PahoLink(
             settings.host,
             settings.port,
@@ -270,10 +274,20 @@ class MqttTransport:
             username=settings.username,
             password=settings.password,
             tls=settings.tls,
-            will=will,
+            will=self._will(),
             keepalive_s=settings.keepalive_s,
             timeout_s=settings.connect_timeout_s,
         )
+
+    def _will(self) -> aiomqtt.Will | None:
+        """What the broker says of us when this connection breaks."""
+        presence = self.settings.presence
+        if presence is None:
+            return None
+        presence.next_birth()
+        lost = presence.payload(online=False, lost=True)
+        expiry = will_properties(OFFLINE_EXPIRY_S)
+        return aiomqtt.Will(presence.topic, lost, qos=1, retain=True, properties=expiry)
 
     def _go_up(self, link: PahoLink) -> asyncio.Future[None]:
         """Let others use the connection; returns what is done once nobody should any more."""

@@ -14,7 +14,7 @@ import logging
 import math
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -156,12 +156,21 @@ class PahoLink(aiomqtt.Client):
         """Write at once what `publish_now` was given."""
         self._guarded(self._socket.flush)
 
-    async def subscribe_all(self, filters: dict[str, int], timeout_s: float | None = None) -> dict[str, int]:
+    async def subscribe_all(
+        self,
+        filters: dict[str, int],
+        as_published: Set[str] = frozenset(),
+        timeout_s: float | None = None,
+        *,
+        retained_too: bool = True,
+    ) -> dict[str, int]:
         """Subscribe to filters at their QoS with one packet.
 
         Args:
             filters: topic filter → QoS.
+            as_published: filters whose messages say whether they were published as retained.
             timeout_s: how long the answer may take; None: as long as connecting.
+            retained_too: send what is retained.
 
         Returns:
             The reason code of each; 0x80 and above is a refusal.
@@ -169,7 +178,13 @@ class PahoLink(aiomqtt.Client):
         Raises:
             aiomqtt.MqttError: the broker did not answer in time.
         """
-        asked = [(each, SubscribeOptions(qos=qos)) for each, qos in filters.items()]
+        handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+        if not retained_too:
+            handling = SubscribeOptions.RETAIN_DO_NOT_SEND
+        asked = [
+            (each, SubscribeOptions(qos, False, each in as_published, handling))
+            for each, qos in filters.items()
+        ]
         reasons = await self.subscribe(asked, timeout=timeout_s)
         return {each: _code(reason) for each, reason in zip(filters, reasons, strict=True)}
 
@@ -272,9 +287,9 @@ class PahoLink(aiomqtt.Client):
 
 
 def message_properties(
-    expiry_s: int | None,
-    response_topic: str | None,
-    correlation_data: bytes | None,
+    expiry_s: int | None = None,
+    response_topic: str | None = None,
+    correlation_data: bytes | None = None,
     user_properties: tuple[tuple[str, str], ...] = (),
 ) -> Properties | None:
     """Properties of a PUBLISH; None when there are none, which is much cheaper."""
@@ -292,6 +307,13 @@ def message_properties(
     return properties
 
 
+def will_properties(expiry_s: int) -> Properties:
+    """Properties of a will; the broker counts its expiry from when it publishes it."""
+    properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+    properties.MessageExpiryInterval = expiry_s
+    return properties
+
+
 def incoming_of(message: aiomqtt.Message) -> Incoming:
     """A message in the words of our own port."""
     topic, properties = message.topic.value, message.properties
@@ -303,6 +325,7 @@ def incoming_of(message: aiomqtt.Message) -> Incoming:
         message.payload,
         message.qos,
         message.retain,
+        expiry_s=getattr(properties, "MessageExpiryInterval", None),
         response_topic=getattr(properties, "ResponseTopic", None),
         correlation_data=getattr(properties, "CorrelationData", None),
         user_properties=tuple(

@@ -2,6 +2,9 @@
 
 A will may arrive late, after its sender is back under another connection. Birth and will of one connection
 share a number that only grows, so that whoever listens can tell an old will from a new one.
+
+A worker takes a new id for each start, so offline statuses expire: a crash loop would else fill the broker
+with them, and every edge would read them all at each connection.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ from shared.errors import WireError
 
 MAX_STATUS_BYTES = 1_024
 """A status is some sixty bytes; whatever is far longer was not sent by one of us."""
+
+
+OFFLINE_EXPIRY_S = 3_600
+"""Long enough to see what has gone lately. In a day a worker that dies every five seconds would fill the
+16,384 topics that the embedded broker retains."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -28,17 +28,21 @@ class Subscriptions:
     Attributes:
         failed_handlers: exceptions that handlers raised; they were logged and went no further.
         unmatched: messages that no filter (any more) asked for.
+        as_published: filters whose messages say whether they were published as retained.
     """
 
     def __init__(self) -> None:
         self.failed_handlers = 0
         self.unmatched = 0
+        self.as_published: set[str] = set()
         self._wanted: dict[str, _Wanted] = {}
         self._granted: dict[str, int] = {}
         self._handlers: FilterTree[Handler] = FilterTree()
 
-    def want(self, topic_filter: str, handler: Handler, qos: int) -> None:
-        """Add a filter, or replace its handler and QoS.
+    def want(
+        self, topic_filter: str, handler: Handler, qos: int, *, retain_as_published: bool = False
+    ) -> None:
+        """Add a filter, or replace its handler and options.
 
         Raises:
             TopicError: the filter is not valid.
@@ -46,13 +50,16 @@ class Subscriptions:
         _, bare_filter = split_shared(topic_filter)
         check_filter(bare_filter)
         known = self._wanted.get(topic_filter)
-        if known is None or known.qos != qos:
+        changed = retain_as_published != (topic_filter in self.as_published)
+        if known is None or known.qos != qos or changed:
             self._granted.pop(topic_filter, None)
         self._wanted[topic_filter] = _Wanted(handler, qos)
+        (self.as_published.add if retain_as_published else self.as_published.discard)(topic_filter)
         self._handlers.put(bare_filter, topic_filter, handler)
 
     def drop(self, topic_filter: str) -> None:
         """Remove a filter; one that is not there is fine."""
+        self.as_published.discard(topic_filter)
         if self._wanted.pop(topic_filter, None) is not None:
             self._handlers.discard(split_shared(topic_filter)[1], topic_filter)
 

@@ -9,7 +9,12 @@ from typing import Protocol, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One message as it arrived."""
+    """One message as it arrived.
+
+    Attributes:
+        retain: it was retained before we subscribed; with `retain_as_published`: it was published to be.
+        expiry_s: what was left of its time when it was sent to us; None: it does not expire.
+    """
 
     topic: str
     payload: bytes
@@ -18,6 +23,7 @@ class Incoming:
     response_topic: str | None = None
     correlation_data: bytes | None = None
     user_properties: tuple[tuple[str, str], ...] = ()
+    expiry_s: int | None = None
 
 
 Handler: TypeAlias = Callable[[Incoming], None]
@@ -32,7 +38,9 @@ class Transport(Protocol):
     def connected(self) -> bool:
         """Whether the broker is there and every subscription is in force."""
 
-    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 0) -> None:
+    def subscribe(
+        self, topic_filter: str, handler: Handler, *, qos: int = 0, retain_as_published: bool = False
+    ) -> None:
         """Hand matching messages to `handler`, now and after every reconnection.
 
         Filters of one transport should not overlap: a broker may send such a message once or twice.
@@ -41,6 +49,7 @@ class Transport(Protocol):
             topic_filter: may be shared (``$share/{group}/{filter}``) and hold wildcards.
             handler: takes each message; replaces an earlier handler of the same filter.
             qos: the highest QoS to receive at.
+            retain_as_published: have `Incoming.retain` say whether the publisher asked for it.
 
         Raises:
             TopicError: the filter is not valid.

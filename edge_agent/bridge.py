@@ -35,6 +35,7 @@ class Bridge:
         edge, bus = settings.edge.id, settings.home_bus
         self.out = Lane(home, cloud, bus.bridge_out, edge)
         self.into = Lane(cloud, home, bus.bridge_in, edge)
+        self.out.opposite, self.into.opposite = self.into, self.out
 
     def start(self) -> None:
         """Carry messages from now on."""

@@ -38,7 +38,7 @@ class BrokerCore:
         self.clock = clock
         self.counters = Counters()
         self.timers = Timers()
-        self.router = Router(settings.max_retained_messages, self.counters)
+        self.router = Router(settings, self.counters)
         self.registry = SessionRegistry(settings, self.router, self.timers, self.counters)
         self.authenticator = authenticator or _authenticator(settings)
         self.authoriser = authoriser or _authoriser(settings)

@@ -11,10 +11,13 @@ from uuid import uuid4
 from broker.embedded.auth import Client, Login
 from broker.embedded.core import BrokerCore
 from broker.embedded.packets import MQTT_5, MQTT_311, Connect, Will
-from broker.embedded.properties import Properties
+from broker.embedded.properties import Properties, write_bare
 from broker.embedded.reasons import PacketError, Reason
 from broker.topics import check_topic
 from shared.errors import TopicError
+
+_PAIR_BYTES = 160
+"""The objects of a user property, which may have five bytes in its packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,16 @@ def _check_will(core: BrokerCore, client: Client, will: Will, version: int) -> N
         check_topic(will.topic, core.settings.topic_limits)
     except TopicError as error:
         raise PacketError(f"the will's topic: {error}", Reason.TOPIC_NAME_INVALID) from None
+    if _will_bytes(will) > core.settings.max_will_bytes:
+        raise PacketError(f"a will may have {core.settings.max_will_bytes} bytes", Reason.QUOTA_EXCEEDED)
     if not core.authoriser.may_publish(client, will.topic):
         raise PacketError("the will's topic is not yours to publish to", Reason.NOT_AUTHORIZED)
+
+
+def _will_bytes(will: Will) -> int:
+    """What is kept of a will until its session ends, about."""
+    pairs_bytes = _PAIR_BYTES * len(will.properties.user_property)
+    return len(will.topic.encode()) + len(write_bare(will.properties)) + pairs_bytes + len(will.payload)
 
 
 def _keep_alive_s(connect: Connect, max_keep_alive_s: int) -> int:

@@ -13,6 +13,9 @@ from broker.embedded.properties import NONE, Properties
 _SUBSCRIPTION_IDENTIFIER = b"\x0b"
 _MESSAGE_EXPIRY = b"\x02"
 
+_OBJECTS_BYTES = 256
+"""A message without its topic, properties and payload; measured with tracemalloc, rounded up."""
+
 
 class Message:
     """One published message; shared by every queue it waits in.
@@ -22,9 +25,20 @@ class Message:
     Attributes:
         sender: client id of the publisher, for the "no local" option.
         expires_at_s: clock time after which nobody wants it; None means never.
+        holders: deliveries that sessions keep of it; `Budget` counts them.
     """
 
-    __slots__ = ("_properties", "_topic_field", "expires_at_s", "payload", "qos", "retain", "sender", "topic")
+    __slots__ = (
+        "_properties",
+        "_topic_field",
+        "expires_at_s",
+        "holders",
+        "payload",
+        "qos",
+        "retain",
+        "sender",
+        "topic",
+    )
 
     def __init__(self, topic: str, payload: bytes, qos: int, retain: bool, sender: str) -> None:
         self.topic = topic
@@ -33,6 +47,7 @@ class Message:
         self.retain = retain
         self.sender = sender
         self.expires_at_s: float | None = None
+        self.holders = 0
         self._topic_field = p.text(topic)
         self._properties = b""
 
@@ -44,6 +59,11 @@ class Message:
         )
         message._take_properties(packet.properties, now)
         return message
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory that it takes, about; properties count too, or they would be a way round every bound."""
+        return _OBJECTS_BYTES + 2 * len(self._topic_field) + len(self._properties) + len(self.payload)
 
     def expired(self, now: float) -> bool:
         """Whether its expiry passed before delivery began. Source: MQTT 5 [MQTT-3.3.2-5]."""

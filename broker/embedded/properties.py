@@ -159,7 +159,11 @@ def read(reader: Reader, where: On) -> Properties:
         if spec.name in values and spec.name not in repeating:
             raise PacketError(f"{spec.name} was sent twice", Reason.PROTOCOL_ERROR)
         value = _checked(spec, spec.kind.read(inner))
-        values[spec.name] = (*values.get(spec.name, ()), value) if spec.name in _TUPLES else value
+        if spec.name in _TUPLES:
+            values.setdefault(spec.name, []).append(value)  # a packet may hold two hundred thousand
+        else:
+            values[spec.name] = value
+    values.update({name: tuple(values[name]) for name in _TUPLES & values.keys()})
     return Properties(**values)
 
 

@@ -42,7 +42,7 @@ class Publisher:
             return Reason.NOT_AUTHORIZED, "this topic is not yours to publish to"
         message = Message.of(packet, self._client.client_id, now, topic=topic)
         reason = self._core.router.publish(message, now)
-        return reason, "no room for another retained topic" if reason is Reason.QUOTA_EXCEEDED else ""
+        return reason, "no room for more retained messages" if reason is Reason.QUOTA_EXCEEDED else ""
 
     def _topic(self, packet: Publish) -> str:
         """The topic by name or alias. Source: MQTT 5 section 3.3.2.3.4."""

@@ -5,6 +5,7 @@ Source: MQTT 5 sections 3.1.2.4 (clean start), 3.1.2.5 (will), 3.1.2.11.2 (sessi
 
 from __future__ import annotations
 
+from broker.embedded.budget import Budget
 from broker.embedded.counters import Counters
 from broker.embedded.message import Message
 from broker.embedded.packets import MQTT_5, Connect, Will
@@ -16,13 +17,18 @@ from broker.embedded.timers import Timers
 
 
 class SessionRegistry:
-    """All sessions by client id."""
+    """All sessions by client id.
+
+    Attributes:
+        budget: what they hold together.
+    """
 
     def __init__(self, settings: BrokerSettings, router: Router, timers: Timers, counters: Counters) -> None:
         self._settings = settings
         self._router = router
         self._timers = timers
         self._counters = counters
+        self.budget = Budget(settings.max_total_queued_bytes)
         self._sessions: dict[str, Session] = {}
 
     def __len__(self) -> int:
@@ -63,10 +69,11 @@ class SessionRegistry:
         """Forget a session; a will that was still delayed is published now. Source: MQTT 5 [MQTT-3.1.3-9]."""
         self._publish_will(session, now)
         _stop_timers(session)
-        session.ended = True
+        session.ended = True  # so that its shared messages move on even to kept sessions
         self._sessions.pop(session.client_id, None)
         self._router.forget(session)
         self._router.rehome(session, now)
+        session.discard()
 
     def expiry_s(self, connect: Connect) -> int:
         """How long the session of this CONNECT may outlive its connection."""
@@ -87,7 +94,7 @@ class SessionRegistry:
     def _create(self, client_id: str) -> Session:
         if len(self._sessions) >= self._settings.max_sessions:
             raise PacketError("no room for another session", Reason.QUOTA_EXCEEDED)
-        session = Session(client_id, self._settings, self._counters)
+        session = Session(client_id, self._settings, self._counters, self.budget)
         self._sessions[client_id] = session
         return session
 

@@ -12,6 +12,7 @@ from broker.embedded.message import Message
 from broker.embedded.reasons import Reason
 from broker.embedded.retained import RetainedStore
 from broker.embedded.session import Delivery, Session, Subscription
+from broker.embedded.settings import BrokerSettings
 from broker.embedded.shared import SharedGroup
 from broker.filter_tree import FilterTree
 
@@ -22,10 +23,15 @@ SEND_ALWAYS, SEND_IF_NEW, SEND_NEVER = 0, 1, 2
 
 
 class Router:
-    """Subscriptions of all sessions, the shared groups among them, and the retained messages."""
+    """Subscriptions of all sessions, the shared groups among them, and the retained messages.
 
-    def __init__(self, max_retained_messages: int, counters: Counters) -> None:
-        self.retained = RetainedStore(max_retained_messages)
+    Attributes:
+        subscriptions: how many there are.
+    """
+
+    def __init__(self, settings: BrokerSettings, counters: Counters) -> None:
+        self.retained = RetainedStore(settings.max_retained_messages, settings.max_retained_bytes)
+        self.subscriptions = 0
         self._tree: FilterTree[_Target] = FilterTree()
         self._counters = counters
 
@@ -41,6 +47,7 @@ class Router:
         """
         session = subscription.session
         new = wire_filter not in session.subscriptions
+        self.subscriptions += new
         session.subscriptions[wire_filter] = subscription
         if subscription.group is None:
             self._tree.put(subscription.topic_filter, session, subscription)
@@ -53,6 +60,7 @@ class Router:
         subscription = session.subscriptions.pop(wire_filter, None)
         if subscription is None:
             return False
+        self.subscriptions -= 1
         if subscription.group is None:
             self._tree.discard(subscription.topic_filter, session)
         else:

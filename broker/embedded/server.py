@@ -17,7 +17,8 @@ from broker.embedded.core import BrokerCore
 from broker.embedded.counters import Counters
 from broker.embedded.reasons import Reason
 from broker.embedded.settings import BrokerSettings
-from shared.errors import ConfigError, LinkError
+from broker.embedded.tls import server_context
+from shared.errors import LinkError
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class EmbeddedBroker:
     ) -> None:
         self.settings = settings or BrokerSettings()
         self._hooks = (authenticator, authoriser)
-        self._ssl_context = ssl_context or _ssl_context(self.settings)
+        self._ssl_context = ssl_context or server_context(self.settings)
         self._server: asyncio.Server | None = None
         self._core: BrokerCore | None = None
         self._sockets: dict[Connection, _Socket] = {}
@@ -266,24 +267,6 @@ async def serve(settings: BrokerSettings, ready: Callable[[EmbeddedBroker], None
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def _ssl_context(settings: BrokerSettings) -> ssl.SSLContext | None:
-    settings.check_tls()
-    if settings.certfile is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # An empty passphrase is refused; without one OpenSSL would ask at the terminal and wait.
-        context.load_cert_chain(settings.certfile, settings.keyfile, password="")
-        if settings.cafile is not None:
-            context.load_verify_locations(settings.cafile)
-            context.verify_mode = ssl.CERT_REQUIRED if settings.require_certificate else ssl.CERT_OPTIONAL
-    except (OSError, ValueError) as error:
-        files = ", ".join(filter(None, (settings.certfile, settings.keyfile, settings.cafile)))
-        raise ConfigError(f"can't use the broker's TLS files {files}: {error}") from None
-    return context
 
 
 def _common_name(transport: asyncio.Transport) -> str | None:

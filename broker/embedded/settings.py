@@ -25,10 +25,16 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         receive_maximum: unacknowledged QoS 1 messages from one client.
         max_queued_messages: waiting messages per client and QoS. Past it QoS 0 is dropped; a connected
             client with that many QoS 1 messages waiting does not read, and is disconnected.
-        max_queued_bytes: the same bound in payload bytes.
+        max_queued_bytes: the same bound in bytes, for both QoS together.
+        max_total_queued_bytes: what waits or is unacknowledged for all clients together; a message counts
+            once. Past it the client that holds most loses the older half; it is disconnected, if connected.
         max_write_buffer_bytes: bytes handed to the socket before further messages wait in the queue.
         max_subscriptions_per_client: further filters are refused with "quota exceeded".
+        max_subscriptions: of all clients together; further filters are refused in the same way.
         max_retained_messages: further topics are refused with "quota exceeded".
+        max_retained_bytes: the same bound in bytes, with what a topic's place in the tree takes.
+        max_will_bytes: clients with a longer will (topic, properties, payload) are refused with "quota
+            exceeded"; each session keeps one.
         max_topic_aliases: topic aliases one client may use towards the broker.
         max_client_id_bytes: longer client ids are refused; ours have up to 136, tenant and id being 64 each.
         max_topic_bytes: longer topics are refused.
@@ -55,9 +61,13 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     receive_maximum: int = 256
     max_queued_messages: int = 4_096
     max_queued_bytes: int = 16_777_216
+    max_total_queued_bytes: int = 268_435_456
     max_write_buffer_bytes: int = 262_144
     max_subscriptions_per_client: int = 1_024
+    max_subscriptions: int = 32_768
     max_retained_messages: int = 16_384
+    max_retained_bytes: int = 67_108_864
+    max_will_bytes: int = 16_384
     max_topic_aliases: int = 32
     max_client_id_bytes: int = 256
     max_topic_bytes: int = 1_024

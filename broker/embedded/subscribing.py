@@ -69,8 +69,7 @@ def _subscription(
     if not core.authoriser.may_subscribe(client, topic_filter):
         core.counters.refused_not_authorised += 1
         return Reason.NOT_AUTHORIZED
-    known = request.topic_filter in session.subscriptions
-    if not known and len(session.subscriptions) >= core.settings.max_subscriptions_per_client:
+    if request.topic_filter not in session.subscriptions and not _room_for_one(core, session):
         return Reason.QUOTA_EXCEEDED
     return Subscription(
         session,
@@ -81,3 +80,9 @@ def _subscription(
         retain_as_published=request.retain_as_published,
         identifier=identifier,
     )
+
+
+def _room_for_one(core: BrokerCore, session: Session) -> bool:
+    settings = core.settings
+    of_all, of_client = core.router.subscriptions, len(session.subscriptions)
+    return of_all < settings.max_subscriptions and of_client < settings.max_subscriptions_per_client

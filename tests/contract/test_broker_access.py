@@ -21,6 +21,7 @@ from broker.presence import Presence, read_status
 from broker.transport import Incoming
 from shared.config import BrokerSection
 from shared.errors import ConfigError
+from tests.certificates import make_certificates, openssl
 from tests.conftest import BROKERS, need_binary
 from tests.mqtt_clients import V5, V311, Client
 from tests.servers import HOST, ConfiguredMosquitto, EmbeddedServer, ServerProcess, find_binary, free_port
@@ -237,37 +238,10 @@ def test_mosquitto_passwd_s_files_are_read(tmp_path: Path) -> None:
 # --- TLS -------------------------------------------------------------------------------------------------
 
 
-def _openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run([find_binary("openssl") or "", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def _certificates(folder: Path) -> None:
-    """An authority, and what it signed for the broker (localhost) and for the user hub."""
-    need_binary("openssl", "openssl")
-    new_key = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    _openssl(folder, *new_key, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority")
-    for name, subject in (("server", "localhost"), ("client", "hub")):
-        extra = folder / f"{name}.ext"
-        extra.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        _openssl(folder, *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={subject}")
-        signed = (
-            "x509",
-            "-req",
-            "-in",
-            f"{name}.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-        )
-        _openssl(folder, *signed, "-out", f"{name}.pem", "-extfile", extra.name)
-
-
 @pytest.fixture(params=BROKERS)
 def tls_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
     """Each broker behind TLS, its users known by their certificates."""
-    _certificates(tmp_path)
+    make_certificates(tmp_path)
     (tmp_path / "acl").write_text(render_access(PLANS))
     tls = {
         "certfile": str(tmp_path / "server.pem"),
@@ -321,9 +295,9 @@ async def test_an_edge_joins_by_its_settings(tls_broker: ServerProcess, tmp_path
 
 
 def test_a_key_with_a_passphrase_is_refused_instead_of_asked_for(tmp_path: Path) -> None:
-    _certificates(tmp_path)
+    make_certificates(tmp_path)
     secret = ("-aes256", "-passout", "pass:hunter2")
-    _openssl(tmp_path, "ec", "-in", "client.key", "-out", "locked.key", *secret)
+    openssl(tmp_path, "ec", "-in", "client.key", "-out", "locked.key", *secret)
     with pytest.raises(ConfigError, match=r"locked\.key"):
         tls_context(*(str(tmp_path / name) for name in ("ca.pem", "client.pem", "locked.key")))
 

@@ -184,6 +184,54 @@ def test_retained_topics_are_limited(start_embedded: StartBroker) -> None:
         wait_until(lambda: client.publish("c", b"x", 1, retain=True) < 0x80, what="room of the expired one")
 
 
+def test_retained_bytes_are_limited_and_a_refused_message_changes_nothing(
+    start_embedded: StartBroker,
+) -> None:
+    with Client(start_embedded(max_retained_bytes=20_000)) as client:
+        assert client.publish("a", bytes(9_000), 1, retain=True) < 0x80
+        assert client.publish("b", bytes(7_000), 1, retain=True, MessageExpiryInterval=1) < 0x80
+        assert client.publish("c", bytes(5_000), 1, retain=True) == Reason.QUOTA_EXCEEDED
+        assert client.publish("a", bytes(20_000), 1, retain=True) == Reason.QUOTA_EXCEEDED
+        client.subscribe("a")
+        assert len(client.next().payload) == 9_000
+        wait_until(
+            lambda: client.publish("c", bytes(5_000), 1, retain=True) < 0x80, what="expired bytes' room"
+        )
+        client.publish("a", b"", 1, retain=True)
+        assert client.publish("d", bytes(9_000), 1, retain=True) < 0x80
+
+
+def test_what_is_retained_beside_payloads_counts_too(start_embedded: StartBroker) -> None:
+    """A user property can hold as much as a payload, and a deep topic costs nodes."""
+    with Client(start_embedded(max_retained_bytes=8_000)) as client:
+        wordy = [("k", "x" * 9_000)]
+        assert client.publish("a", b"x", 1, retain=True, UserProperty=wordy) == Reason.QUOTA_EXCEEDED
+        assert client.publish("a" + "/b" * 30, b"x", 1, retain=True) == Reason.QUOTA_EXCEEDED
+        assert client.publish("a", b"x", 1, retain=True) < 0x80
+
+
+def test_subscriptions_of_all_clients_together_are_limited(start_embedded: StartBroker) -> None:
+    server = start_embedded(max_subscriptions=2)
+    with Client(server) as other:
+        with Client(server) as client:
+            assert client.subscribe("a", "b") == [0, 0]
+            assert other.subscribe("c") == [Reason.QUOTA_EXCEEDED]
+            assert client.subscribe("a") == [0]
+            client.unsubscribe("a")
+            assert other.subscribe("c") == [0]
+        wait_until(lambda: other.subscribe("d") == [0], what="room of the client that left")
+
+
+@pytest.mark.parametrize("version", [V5, V311], ids=["mqtt5", "mqtt311"])
+def test_a_long_will_is_refused(start_embedded: StartBroker, version: int) -> None:
+    server = start_embedded(max_will_bytes=100)
+    client = Client(server, version=version, will=("gone", bytes(101), 1, False)).connect()
+    assert client.connack == (Reason.QUOTA_EXCEEDED if version == V5 else Reason.SERVER_UNAVAILABLE)
+    client.close()
+    with Client(server, version=version, will=("gone", bytes(90), 1, False)):
+        pass
+
+
 @pytest.mark.parametrize("bad_topic", ["a/b/c/d", "x" * 65])
 def test_topics_are_limited_in_depth_and_length(start_embedded: StartBroker, bad_topic: str) -> None:
     server = start_embedded(max_topic_levels=3, max_topic_bytes=64)
@@ -301,6 +349,53 @@ def test_the_queue_of_an_absent_client_is_limited(start_embedded: StartBroker) -
     with Client(server, "kept", clean=False, expiry_s=60) as client:
         assert client.payloads(3) == [b"0", b"1", b"2"]
         assert client.silent(0.1)
+
+
+def _absent(server: ServerProcess, client_id: str, topic: str) -> None:
+    """A kept session whose client is gone; what is published to the topic waits for it."""
+    with Client(server, client_id, clean=False, expiry_s=60) as client:
+        client.subscribe(topic, qos=1)
+
+
+def _waited_for(server: ServerProcess, client_id: str) -> list[bytes]:
+    with Client(server, client_id, clean=False, expiry_s=60) as client:
+        client.ping()
+        return [client.next().payload for _ in range(client.messages.qsize())]
+
+
+def test_whoever_hoards_most_gives_way_and_small_queues_stay_whole(start_embedded: StartBroker) -> None:
+    server = start_embedded(max_total_queued_bytes=200_000)
+    for client_id in ("modest", "greedy"):
+        _absent(server, client_id, client_id)
+    with Client(server) as sender:
+        assert sender.publish("modest", b"first", 1) < 0x80
+        for number in range(100):
+            sender.publish("greedy", number.to_bytes(1) * 10_000, 1)
+        assert sender.publish("modest", b"last", 1) < 0x80
+    assert _waited_for(server, "modest") == [b"first", b"last"]
+    left = [payload[0] for payload in _waited_for(server, "greedy")]
+    assert left == list(range(100 - len(left), 100))
+    assert 5 <= len(left) <= 20
+
+
+def test_a_message_that_waits_for_many_is_counted_once(start_embedded: StartBroker) -> None:
+    server = start_embedded(max_total_queued_bytes=150_000)
+    for number in range(10):
+        _absent(server, f"kept-{number}", "news")
+    with Client(server) as sender:
+        sender.publish("news", bytes(100_000), 1)
+    assert [len(_waited_for(server, f"kept-{number}")) for number in range(10)] == [1] * 10
+
+
+def test_unacknowledged_messages_count_among_those_that_wait(start_embedded: StartBroker) -> None:
+    """A client that reads everything and acknowledges nothing is closed at the total, and told."""
+    server = start_embedded(max_total_queued_bytes=300_000)
+    with Client(server, manual_ack=True) as hoarder, Client(server) as sender:
+        hoarder.subscribe("a", qos=1)
+        for _ in range(10):
+            sender.publish("a", bytes(50_000), 1)
+        assert hoarder.wait_lost() == Reason.QUOTA_EXCEEDED
+        hoarder.close()
 
 
 @pytest.mark.parametrize("version", [V5, V311], ids=["mqtt5", "mqtt311"])

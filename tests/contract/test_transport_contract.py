@@ -18,7 +18,7 @@ from aiomqtt import MqttError
 from broker.mqtt import MqttTransport
 from broker.mqtt_settings import MqttSettings
 from broker.paho_link import PahoLink
-from broker.presence import Presence, read_status
+from broker.presence import OFFLINE_EXPIRY_S, Presence, read_status
 from broker.transport import Incoming
 from shared.errors import LinkError, MessageTooLargeError, TopicError
 from tests.conftest import BROKERS, make_broker
@@ -53,8 +53,14 @@ async def test_a_message_reaches_the_handler_of_its_filter(
             timeout_s=5,
         )
         await eventually(lambda: got)
+    assert 25 <= (got[0].expiry_s or 0) <= 30
     expected = Incoming(
-        f"{topic}/s1/reply", b"\x00payload", 1, response_topic="answer/here", correlation_data=b"\x01"
+        f"{topic}/s1/reply",
+        b"\x00payload",
+        1,
+        response_topic="answer/here",
+        correlation_data=b"\x01",
+        expiry_s=got[0].expiry_s,
     )
     assert got == [expected]
 
@@ -209,6 +215,40 @@ async def test_a_retained_message_is_known_as_one(
         await eventually(lambda: got)
         await link.publish(topic, b"", qos=1, retain=True, timeout_s=5)
     assert got[0] == Incoming(topic, b"kept", 0, retain=True)
+
+
+async def test_on_request_a_message_says_whether_it_was_published_as_retained(
+    broker_endpoint: ServerProcess, topic: str, unique: Unique
+) -> None:
+    asked: list[Incoming] = []
+    other: list[Incoming] = []
+    async with (
+        transport(broker_endpoint, unique("asked")) as link,
+        transport(broker_endpoint, unique("other")) as beside,
+    ):
+        link.subscribe(topic, asked.append, qos=1, retain_as_published=True)
+        beside.subscribe(topic, other.append, qos=1)
+        assert await link.wait_connected(5)
+        assert await beside.wait_connected(5)
+        await link.publish(topic, b"kept", qos=1, retain=True, timeout_s=5)
+        await link.publish(topic, b"not kept", qos=1, timeout_s=5)
+        await eventually(lambda: len(asked) == len(other) == 2)
+    assert [each.retain for each in asked] == [True, False]
+    assert [each.retain for each in other] == [False, False]
+
+
+async def test_a_probe_brings_nothing_retained_a_second_time(
+    broker_endpoint: ServerProcess, topic: str, unique: Unique
+) -> None:
+    got: list[bytes] = []
+    async with transport(broker_endpoint, unique("link")) as link:
+        link.subscribe(topic, lambda incoming: got.append(incoming.payload), qos=1, retain_as_published=True)
+        assert await link.wait_connected(5)
+        await link.publish(topic, b"kept", qos=1, retain=True, timeout_s=5)
+        assert await link.probe(5)
+        await link.publish(topic, b"last", qos=1, retain=True, timeout_s=5)
+        await eventually(lambda: b"last" in got)
+    assert got == [b"kept", b"last"]
 
 
 async def test_a_topic_that_is_none_is_refused_before_it_is_sent(
@@ -506,6 +546,30 @@ async def test_a_lost_sender_s_will_carries_the_number_of_its_birth(
             second = read_status((await asyncio.to_thread(watcher.next)).payload)
     assert (first.online, will.online, second.online) == (True, False, True)
     assert first.birth == will.birth < second.birth
+
+
+async def test_an_offline_status_expires_whoever_says_it(
+    broker_endpoint: ServerProcess, topic: str, unique: Unique
+) -> None:
+    """Farewell and will: a worker has a new id at each start, and its old ones must not pile up."""
+    client_id = unique("worker")
+    heard: list[Incoming] = []
+    async with transport(broker_endpoint, unique("edge")) as edge:
+        edge.subscribe(topic, heard.append, qos=1)
+        assert await edge.wait_connected(5)
+        async with transport(broker_endpoint, client_id, presence=Presence(topic)) as link:
+            assert await link.wait_connected(5)
+            with Client(broker_endpoint, client_id):  # takes over: the will speaks
+                await eventually(lambda: len(heard) >= 2)
+            await eventually(lambda: len(heard) >= 3)
+            assert await link.wait_connected(5)
+        await eventually(lambda: len(heard) == 4)
+    assert [read_status(each.payload).online for each in heard] == [True, False, True, False]
+    assert [each.expiry_s for each in heard] == [None, OFFLINE_EXPIRY_S] * 2
+    with Client(broker_endpoint) as late:
+        late.subscribe(topic)
+        kept = await asyncio.to_thread(late.next)
+    assert 0 < kept.properties.MessageExpiryInterval <= OFFLINE_EXPIRY_S
 
 
 async def test_a_status_is_json_that_anybody_can_read(
