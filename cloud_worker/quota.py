@@ -1,13 +1,14 @@
-"""What one edge may send to this worker: messages and bytes per second. Sans I/O, time passed in.
+"""What may be sent to this worker: messages and bytes per second. Sans I/O, time passed in.
 
-A token bucket for each: it holds what `BURST_S` seconds allow and fills at the rate. A worker serves one
-tenant, so what a tenant may do is what the worker itself takes on; edges are what has to be kept apart.
+A token bucket for each: it holds what `BURST_S` seconds allow and fills at the rate. Each edge has its own
+two, so that one does not take the others' share, and all edges together have two more. A worker serves one
+tenant, so those are the tenant's at this worker; N workers take N times as much.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from shared.wire.codec import MAX_MESSAGE_BYTES
 
@@ -19,14 +20,23 @@ MAX_EDGES = 1024
 
 
 class Capped(NamedTuple):
-    """Too much: which setting says so, its value, and when there is room again."""
+    """Too much: whose, which setting says so, its value, and when there is room again."""
 
+    whose: str
     setting: str
     limit: int
     retry_after_s: float
 
     def __str__(self) -> str:
-        return f"this edge is over {self.setting} = {self.limit}: ask less often, or raise it"
+        return f"this {self.whose} is over {self.setting} = {self.limit}: ask less often, or raise it"
+
+
+class Rates(NamedTuple):
+    """What an edge, or a tenant, may send in a second: messages, and their payloads."""
+
+    whose: Literal["edge", "tenant"]
+    steps_per_s: int
+    bytes_per_s: int
 
 
 class Bucket:
@@ -56,43 +66,67 @@ class Bucket:
         self._level -= amount
 
 
-class EdgeQuota:
-    """The buckets of every edge, a bounded number of them.
+class Buckets:
+    """The two of one edge, or of a tenant."""
+
+    def __init__(self, rates: Rates, now_s: float) -> None:
+        self._rates = rates
+        self._steps = Bucket(rates.steps_per_s, max(1.0, rates.steps_per_s * BURST_S), now_s)
+        # The largest message has to fit, whatever the rate.
+        room = max(MAX_MESSAGE_BYTES, rates.bytes_per_s * BURST_S)
+        self._load = Bucket(rates.bytes_per_s, room, now_s)
+
+    def capped(self, nbytes: int, now_s: float) -> Capped | None:
+        """What keeps a message out; None when there is room."""
+        whose, steps_per_s, bytes_per_s = self._rates
+        steps_wait_s, load_wait_s = self._steps.wait_s(1, now_s), self._load.wait_s(nbytes, now_s)
+        if not steps_wait_s and not load_wait_s:
+            return None
+        if steps_wait_s >= load_wait_s:
+            return Capped(whose, f"worker.steps_per_s_per_{whose}", steps_per_s, steps_wait_s)
+        return Capped(whose, f"worker.bytes_per_s_per_{whose}", bytes_per_s, load_wait_s)
+
+    def take(self, nbytes: int) -> None:
+        """Count a message in."""
+        self._steps.take(1)
+        self._load.take(nbytes)
+
+
+class Quota:
+    """The buckets of the tenant, and of its edges, a bounded number of them.
 
     Args:
-        steps_per_s: messages of one edge.
-        bytes_per_s: their payloads.
-        max_edges: buckets that are kept; those used longest ago go first.
+        edge: what each edge may send.
+        tenant: what all of them together may send.
+        max_edges: edges whose buckets are kept; those used longest ago go first.
     """
 
-    def __init__(self, *, steps_per_s: int, bytes_per_s: int, max_edges: int = MAX_EDGES) -> None:
-        self._steps_per_s = steps_per_s
-        self._bytes_per_s = bytes_per_s
+    def __init__(self, edge: Rates, tenant: Rates, *, max_edges: int = MAX_EDGES) -> None:
+        self._edge_rates = edge
+        self._tenant_rates = tenant
         self._max_edges = max_edges
-        self._edges: OrderedDict[str, tuple[Bucket, Bucket]] = OrderedDict()
+        self._tenant: Buckets | None = None  # full from the first message on, whenever that is
+        self._edges: OrderedDict[str, Buckets] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._edges)
 
     def take(self, edge: str, nbytes: int, now_s: float) -> Capped | None:
         """Count a message in; None when it may pass. One that may not uses nothing up."""
-        steps, load = self._buckets(edge, now_s)
-        steps_wait_s, load_wait_s = steps.wait_s(1, now_s), load.wait_s(nbytes, now_s)
-        if steps_wait_s or load_wait_s:
-            if steps_wait_s >= load_wait_s:
-                return Capped("worker.steps_per_s_per_edge", self._steps_per_s, steps_wait_s)
-            return Capped("worker.bytes_per_s_per_edge", self._bytes_per_s, load_wait_s)
-        steps.take(1)
-        load.take(nbytes)
+        self._tenant = self._tenant or Buckets(self._tenant_rates, now_s)
+        both = (self._of_edge(edge, now_s), self._tenant)
+        for buckets in both:
+            capped = buckets.capped(nbytes, now_s)
+            if capped is not None:
+                return capped
+        for buckets in both:
+            buckets.take(nbytes)
         return None
 
-    def _buckets(self, edge: str, now_s: float) -> tuple[Bucket, Bucket]:
+    def _of_edge(self, edge: str, now_s: float) -> Buckets:
         found = self._edges.get(edge)
         if found is None:
-            # The largest message has to fit, whatever the rate.
-            room = max(MAX_MESSAGE_BYTES, self._bytes_per_s * BURST_S)
-            steps = Bucket(self._steps_per_s, max(1.0, self._steps_per_s * BURST_S), now_s)
-            found = self._edges[edge] = (steps, Bucket(self._bytes_per_s, room, now_s))
+            found = self._edges[edge] = Buckets(self._edge_rates, now_s)
             if len(self._edges) > self._max_edges:
                 self._edges.popitem(last=False)
         self._edges.move_to_end(edge)

@@ -18,7 +18,7 @@ from cloud_worker.engine import CloudEngine
 from cloud_worker.handover import Handover
 from cloud_worker.keeper import Keeper
 from cloud_worker.outbox import Outbox
-from cloud_worker.quota import Capped, EdgeQuota
+from cloud_worker.quota import Capped, Quota, Rates
 from cloud_worker.results import Results
 from cloud_worker.runner import Runner
 from cloud_worker.scheduler import Scheduler
@@ -56,6 +56,8 @@ class WorkerLimits:
         max_sessions_per_edge: sessions of one edge at once.
         steps_per_s_per_edge: messages of one edge.
         bytes_per_s_per_edge: their payloads.
+        steps_per_s_per_tenant: messages of all edges.
+        bytes_per_s_per_tenant: their payloads.
     """
 
     max_sessions: int = 256
@@ -67,6 +69,8 @@ class WorkerLimits:
     max_sessions_per_edge: int = 64
     steps_per_s_per_edge: int = 2000
     bytes_per_s_per_edge: int = 32 << 20
+    steps_per_s_per_tenant: int = 100_000
+    bytes_per_s_per_tenant: int = 1 << 30
 
 
 class CloudWorker:
@@ -113,8 +117,9 @@ class CloudWorker:
         self._runner = Runner(engine, self._scheduler)
         self._keeper = Keeper(self._table, self._scheduler, self._runner, self._log)
         self._outbox = Outbox(transport)
-        self._quota = EdgeQuota(
-            steps_per_s=self._limits.steps_per_s_per_edge, bytes_per_s=self._limits.bytes_per_s_per_edge
+        self._quota = Quota(
+            Rates("edge", self._limits.steps_per_s_per_edge, self._limits.bytes_per_s_per_edge),
+            Rates("tenant", self._limits.steps_per_s_per_tenant, self._limits.bytes_per_s_per_tenant),
         )
         self._handover = Handover(self._keeper, self._outbox, worker)
         self._results = Results(
@@ -214,7 +219,7 @@ class CloudWorker:
                 else:
                     self._turn_away(address, message, capped)
             case Close():
-                self._close(address, message)
+                self._close(address, message, incoming)
             case Open():
                 log.warning("open_outside_pool", edge=address.edge)
 
@@ -265,15 +270,22 @@ class CloudWorker:
         message = f"worker {self.worker} does not have this session: open it again"
         self._outbox.reply(address, Refused(step.epoch, "session", message, retryable=True))
 
-    def _close(self, address: SessionAddress, message: Close) -> None:
+    def _close(self, address: SessionAddress, message: Close, incoming: Incoming) -> None:
         self._admission.on_close(address, message.epoch)
         session = self._table.get(address)
-        if session is None or message.epoch < session.epoch:
+        if session is None:
+            self._close_log(address, message, incoming)
+        elif message.epoch < session.epoch:
             return
-        if message.elsewhere:
+        elif message.elsewhere:
             self._keeper.forget(address)
         else:
-            self._keeper.erase(address, session.epoch)
+            self._keeper.erase(address, message.epoch)
+
+    def _close_log(self, address: SessionAddress, message: Close, incoming: Incoming) -> None:
+        """The session has no seat here any more, or not yet: what the store has of it goes all the same."""
+        if not message.elsewhere and self._capped(address, incoming) is None:
+            self._log.close(address, message.epoch)
 
     async def _sweep(self) -> None:
         while True:

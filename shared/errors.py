@@ -164,6 +164,10 @@ class StoreError(AntiphonError):
     retryable = True
 
 
+class StoreRefusedError(StoreError):
+    """The context store serves others but not this session: what is under its key is not ours, say."""
+
+
 class PromptError(AntiphonError):
     """A prompt can't be answered as given; the message says why."""
 

@@ -6,6 +6,7 @@ records). The braces keep both keys in one slot of a Redis Cluster; both expire 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -27,37 +28,51 @@ from shared.context.store import (
     session_full,
     stale_epoch,
 )
-from shared.errors import CodecError, ConfigError, StoreError
+from shared.errors import CodecError, ConfigError, StoreError, StoreRefusedError
 from shared.wire.topics import SessionAddress
 
 _T = TypeVar("_T")
 # Stands before the digest that is stored: rows of another layout count as another bundle's.
 _LAYOUT: Final = "1"
 _RETRIES: Final = 1
-_SCHEMES: Final = ("redis", "rediss", "unix")
-_FIXES: Final[Mapping[type[exceptions.RedisError], str]] = MappingProxyType(
+_MAX_CONNECTIONS: Final = 8  # to each node; past it, calls wait for their turn
+_CLUSTER: Final = "+cluster"
+_SCHEMES: Final = ("redis", "rediss", "unix", f"redis{_CLUSTER}", f"rediss{_CLUSTER}")
+# What redis-py raises; the second is no `RedisError`.
+_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+_FIXES: Final[Mapping[type[Exception], str]] = MappingProxyType(
     {
         exceptions.AuthenticationError: "check the user name and password in the Redis URL",
         exceptions.NoPermissionError: "give this Redis user the rights that docs/redis.md lists",
         exceptions.OutOfMemoryError: "raise Redis' maxmemory or set maxmemory-policy volatile-lru",
         exceptions.ReadOnlyError: "point the Redis URL to the primary, this is a replica",
-        exceptions.MovedError: "this is one node of a Redis Cluster: see docs/redis.md for what it needs",
+        exceptions.MovedError: "this is one node of a Redis Cluster: begin the URL with redis+cluster://",
+        exceptions.RedisClusterException: "check that the URL's node runs, and that its cluster is whole",
         exceptions.ClusterDownError: "wait until every slot of the Redis Cluster is served",
         exceptions.BusyLoadingError: "wait until Redis has loaded its data",
         exceptions.TimeoutError: "check the network and Redis' load",
         exceptions.ConnectionError: "check that Redis runs and that the Redis URL is right",
     }
 )
+# Refusals that every session meets alike. Others are about what lies under one session's keys, or where.
+_OF_ALL: Final = (
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.NoPermissionError,
+    exceptions.ClusterDownError,
+)
+_WORDS_OF_ALL: Final = ("MISCONF", "NOREPLICAS", "BUSY")  # of errors without a class in redis-py
 
 
 class RedisContextStore:
     """Sessions' logs in Redis, shared by every worker of a pool.
 
     Args:
-        url: `redis://[user:password@]host:port/db`, `rediss://…` or `unix://…`; never logged.
+        url: `redis://[user:password@]host:port/db`, `rediss://…` or `unix://…`; `redis+cluster://…` or
+            `rediss+cluster://…` for any node of a Redis Cluster. Never logged.
         ttl_s: How long an untouched session is kept.
         max_session_bytes: Rows of one session, with their heads.
-        timeout_s: Bound of one connection attempt and of one call.
+        timeout_s: Bound of one connection attempt and of one call to a node.
 
     Attributes:
         where: The URL without what is secret in it.
@@ -77,16 +92,8 @@ class RedisContextStore:
         self.where = _where(url)
         self._ttl_ms = int(ttl_s * 1000)
         self._max_session_bytes = max_session_bytes
-        # A pool that blocks: past its bound, calls wait for their turn, where a plain one fails them.
-        pool = aioredis.BlockingConnectionPool.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), _RETRIES),
-            max_connections=8,
-            timeout=timeout_s,
-        )
-        self._client = aioredis.Redis.from_pool(pool)
+        self._client = _client(url, timeout_s)
+        self._turns = asyncio.Semaphore(_MAX_CONNECTIONS)  # a cluster's pools fail calls past their bound
         self._claim = self._client.register_script(_script("claim"))
         self._append = self._client.register_script(_script("append"))
         self._close = self._client.register_script(_script("close"))
@@ -102,7 +109,7 @@ class RedisContextStore:
         """
         try:
             await self._client.ping()
-        except (exceptions.RedisError, OSError) as error:
+        except _ERRORS as error:
             self._refuse(error)
 
     async def claim(self, key: SessionAddress, epoch: int, digest: str) -> SessionLog:
@@ -138,8 +145,9 @@ class RedisContextStore:
 
     async def _call(self, script: Any, key: SessionAddress, *args: bytes | str | int) -> object:
         try:
-            return await script(keys=_keys(key), args=args)
-        except (exceptions.RedisError, OSError) as error:
+            async with self._turns:
+                return await script(keys=_keys(key), args=args)
+        except _ERRORS as error:
             self._refuse(error)
 
     def _read(self, read: Callable[[object], _T], answer: object) -> _T:
@@ -148,8 +156,8 @@ class RedisContextStore:
         except CodecError as error:
             raise self._foreign() from error
 
-    def _foreign(self) -> StoreError:
-        return StoreError(
+    def _foreign(self) -> StoreRefusedError:
+        return StoreRefusedError(
             f"Redis at {self.where} holds a session log that is not readable; "
             "delete its antiphon:* keys, or give this pool a database of its own"
         )
@@ -157,7 +165,33 @@ class RedisContextStore:
     def _refuse(self, error: Exception) -> NoReturn:
         fix = next((fix for kind, fix in _FIXES.items() if isinstance(error, kind)), "see Redis' own log")
         # redis-py's texts may quote the command with its rows, so only the kind is passed on.
-        raise StoreError(f"Redis at {self.where} failed ({type(error).__name__}): {fix}") from None
+        kind = StoreRefusedError if _is_of_a_key(error) else StoreError
+        raise kind(f"Redis at {self.where} failed ({type(error).__name__}): {fix}") from None
+
+
+def _is_of_a_key(error: Exception) -> bool:
+    """Whether Redis answered, and would have done it for another session's keys."""
+    if not isinstance(error, exceptions.ResponseError) or isinstance(error, _OF_ALL):
+        return False
+    return not str(error).startswith(_WORDS_OF_ALL)
+
+
+def _client(url: str, timeout_s: float) -> Any:
+    """Redis' client, or one that knows which node of a cluster has a session's keys."""
+    bounds: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(ExponentialBackoff(cap=0.1, base=0.02), _RETRIES),
+    }
+    scheme, colon, rest = url.partition(":")
+    if scheme.endswith(_CLUSTER):
+        # Twice as many, since the client asks for the cluster's layout beside the calls.
+        bounds["max_connections"] = 2 * _MAX_CONNECTIONS
+        return aioredis.RedisCluster.from_url(scheme.removesuffix(_CLUSTER) + colon + rest, **bounds)
+    pool = aioredis.BlockingConnectionPool.from_url(
+        url, max_connections=_MAX_CONNECTIONS, timeout=timeout_s, **bounds
+    )
+    return aioredis.Redis.from_pool(pool)
 
 
 def _where(url: str) -> str:
@@ -169,6 +203,10 @@ def _where(url: str) -> str:
         parts = None
     if parts is None or parts.scheme not in _SCHEMES or not (host or parts.path):
         raise ConfigError("the Redis URL is not valid: write redis://[user:password@]host:port/0")
+    if parts.scheme.endswith(_CLUSTER) and parts.path not in {"", "/", "/0"}:
+        raise ConfigError(
+            "the Redis URL names a database, but a Redis Cluster has none but 0: end it with /0"
+        )
     return parts.path if parts.scheme == "unix" else f"{host}:{port or 6379}"
 
 

@@ -92,6 +92,7 @@ class ContextStore(Protocol):
         Raises:
             StaleEpochError: A newer epoch has the session (final).
             StoreError: The store can't be reached or can't be used (go on without it).
+            StoreRefusedError: It serves others, but not this session.
         """
         ...
 
@@ -106,6 +107,7 @@ class ContextStore(Protocol):
             ContextGapError: The log ends before `record.from_position`; it names the frontier.
             ContextTooLongError: The session would pass the store's limit; nothing was written.
             StoreError: The store is out of reach or out of memory.
+            StoreRefusedError: It serves others, but not this session.
         """
         ...
 

@@ -11,6 +11,7 @@ Views: TypeAlias = tuple[Tensor, ...]
 """A view for each layer of a stage, counted from its first."""
 
 BLOCK_TOKENS = 64  # room grows by at least this much, so that decoding seldom allocates
+MOST_SPARE_TOKENS = 1024  # and is doubled until it grows by this much
 
 
 class StageCache:
@@ -55,7 +56,7 @@ class StageCache:
         needed, room = self._frontier + rows, self._store.shape[3]
         if needed <= room:
             return
-        blocks = -(-max(needed, min(2 * room, room + 1024)) // BLOCK_TOKENS)
+        blocks = _blocks(max(needed, min(2 * room, room + MOST_SPARE_TOKENS)))
         layers, two, heads, _, width = self._store.shape
         grown = self._store.new_empty((layers, two, heads, blocks * BLOCK_TOKENS, width))
         grown[:, :, :, : self._frontier] = self._store[:, :, :, : self._frontier]
@@ -72,6 +73,15 @@ class StageCache:
     def advance(self, rows: int) -> None:
         """Move the frontier over rows that every layer has written."""
         self._frontier += rows
+
+
+def most_room(tokens: int) -> int:
+    """The positions that a cache of `tokens` has room for at most."""
+    return _blocks(min(2 * tokens, tokens + MOST_SPARE_TOKENS)) * BLOCK_TOKENS
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS)
 
 
 class Segment(NamedTuple):

@@ -14,11 +14,12 @@ import torch
 import cloud_worker.service as service
 from broker.connect import transport_for
 from cloud_worker.engine import CloudEngine
-from cloud_worker.service import worker_service
+from cloud_worker.service import _check_budget, worker_service
 from cloud_worker.worker import CloudWorker
 from ops.readiness import Readiness
 from ops.roles import EXIT_BROKEN, serve_worker
 from shared.config import load
+from shared.errors import ConfigError
 from shared.tensors.codec import CODECS
 from shared.wire.messages import Busy, Close, Opened, Refused, Resume, Step, ToEdge, Tokens
 from tests.integration.conftest import Reference
@@ -164,6 +165,70 @@ async def test_an_edge_that_sends_too_many_bytes_is_told_the_setting(make_pool: 
         refused = await edge.reply()
         assert isinstance(refused, Refused)
         assert "worker.bytes_per_s_per_edge" in refused.message
+
+
+async def test_all_edges_together_are_over_their_tenants_rate_before_each_is_over_its_own(
+    make_pool: MakePool,
+):
+    async with make_pool("only", worker__steps_per_s_per_tenant=1) as pool:
+        first, second = pool.edge("s1", "first"), pool.edge("s1", "second")
+        await opened(first)
+        await opened(second)
+        await second.send(step(1, 1, 0, 1))
+        refused = await second.reply()
+        assert isinstance(refused, Refused)
+        assert (refused.code, refused.retryable) == ("quota", True)
+        assert "worker.steps_per_s_per_tenant" in refused.message
+
+
+async def test_a_worker_whose_memory_does_not_hold_its_longest_session_does_not_start(
+    make_pool: MakePool,
+):
+    """Alone it would never be evicted, and stay over the budget."""
+    async with make_pool(worker__kv_budget_mib=1) as pool:
+        async with await pool.join("fits"):
+            pass
+        with pytest.raises(ConfigError, match=r"1024 positions .* worker\.kv_budget_mib is 1:"):
+            _check_budget(OneByteMore(pool.workers[0]), pool.workers[0]._limits)
+
+
+class OneByteMore:
+    """A stage whose caches are a byte larger."""
+
+    def __init__(self, worker: CloudWorker) -> None:
+        self._stage = worker._runner._engine._model.stage
+
+    def cache_bytes(self, tokens: int) -> int:
+        return self._stage.cache_bytes(tokens) + 1
+
+
+async def test_a_close_of_a_session_that_was_evicted_deletes_its_log(
+    make_pool: MakePool, redis_server: RedisServer
+):
+    async with make_pool("only", worker__redis_url=redis_server.url) as pool:
+        worker = pool.workers[0]
+        edge, asking = pool.edge("evicted"), pool.edge("asking")
+        for each in (edge, asking):
+            await opened(each)
+            await each.ask(step(1, 1, 0, 20))
+        worker._keeper.forget(edge.address)
+        await eventually(lambda: not worker._log.is_logged(edge.address), WAIT_S, "its rows are written")
+        await edge.send(Close(1))
+        assert isinstance(await asking.ask(step(1, 2, 20, 1)), Tokens)  # which comes behind the close
+        assert (await opened(edge, 2)).frontier == 0
+        assert (await opened(asking, 2)).frontier == 21
+
+
+async def test_a_late_close_leaves_the_log_of_a_newer_opening(make_pool: MakePool, redis_server: RedisServer):
+    async with make_pool("only", worker__redis_url=redis_server.url) as pool:
+        worker, edge = pool.workers[0], pool.edge("s1")
+        for epoch in (1, 2):
+            await opened(edge, epoch)
+            await edge.ask(step(epoch, 1, 0, 20))
+        worker._keeper.forget(edge.address)
+        await eventually(lambda: not worker._log.is_logged(edge.address), WAIT_S, "its rows are written")
+        await edge.send(Close(1))
+        assert (await opened(edge, 3)).frontier == 20
 
 
 class Fragile(CloudEngine):

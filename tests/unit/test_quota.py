@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_worker.quota import BURST_S, EdgeQuota
+from cloud_worker.quota import BURST_S, Quota, Rates
 from shared.wire.codec import MAX_MESSAGE_BYTES
 
+PLENTY = Rates("tenant", 1 << 40, 1 << 40)
 
-def quota(steps_per_s: int = 10, bytes_per_s: int = 1 << 20, max_edges: int = 8) -> EdgeQuota:
-    return EdgeQuota(steps_per_s=steps_per_s, bytes_per_s=bytes_per_s, max_edges=max_edges)
+
+def quota(
+    steps_per_s: int = 10, bytes_per_s: int = 1 << 20, max_edges: int = 8, tenant: Rates = PLENTY
+) -> Quota:
+    return Quota(Rates("edge", steps_per_s, bytes_per_s), tenant, max_edges=max_edges)
 
 
 def test_a_burst_passes_and_then_the_rate_holds():
@@ -46,6 +50,31 @@ def test_edges_do_not_share_their_room():
     while limits.take("greedy", 1, 0.0) is None:
         pass
     assert limits.take("modest", 1, 0.0) is None
+
+
+def test_all_edges_together_have_a_limit_of_their_own():
+    limits = quota(tenant=Rates("tenant", 3, 1 << 20))
+    assert [limits.take(f"edge-{number}", 1, 0.0) for number in range(6)] == [None] * 6
+    capped = limits.take("edge-7", 1, 0.0)
+    assert capped is not None
+    assert (capped.setting, capped.limit) == ("worker.steps_per_s_per_tenant", 3)
+    assert "this tenant is over" in str(capped)
+    assert limits.take("edge-7", 1, capped.retry_after_s + 1e-6) is None
+
+
+def test_what_an_edge_may_not_send_uses_nothing_of_its_tenants_room_up():
+    limits = quota(steps_per_s=1, tenant=Rates("tenant", 4, 1 << 20))
+    for _ in range(100):
+        limits.take("greedy", 1, 0.0)
+    assert [limits.take("modest", 1, 0.0) for _ in range(2)] == [None, None]
+
+
+def test_bytes_of_all_edges_are_counted_too():
+    limits = quota(tenant=Rates("tenant", 100, 1 << 20))
+    assert [limits.take(edge, 1 << 20, 0.0) for edge in "ab"] == [None, None]
+    capped = limits.take("c", 1 << 20, 0.0)
+    assert capped is not None
+    assert capped.setting == "worker.bytes_per_s_per_tenant"
 
 
 def test_the_edges_that_are_remembered_are_bounded_and_those_in_use_stay():

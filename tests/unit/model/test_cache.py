@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shared.model.cache import BLOCK_TOKENS, StageCache
+from shared.model.cache import BLOCK_TOKENS, StageCache, most_room
 
 
 def rows(count: int, value: float) -> torch.Tensor:
@@ -46,6 +46,15 @@ def test_layers_have_rows_of_their_own() -> None:
     keys, values = cache.views(1, 2)
     assert [float(each.mean()) for each in keys] == [0.0, 1.0, 2.0]
     assert [float(each.mean()) for each in values] == [0.0, -1.0, -2.0]
+
+
+@pytest.mark.parametrize("step", [1, 7, 63, 64, 65, 200, 1023, 1025])
+def test_no_cache_has_room_for_more_than_is_foretold(step: int) -> None:
+    cache = StageCache(1, 1, 1, torch.float32)
+    for _ in range(min(400, 5000 // step)):
+        cache.reserve(step)
+        cache.advance(step)
+        assert cache.nbytes <= most_room(cache.frontier) * 2 * 4
 
 
 def test_growth_allocates_seldom_and_counts_its_bytes() -> None:

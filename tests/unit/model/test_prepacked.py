@@ -57,6 +57,17 @@ def test_a_cpu_in_float32_prepacks_and_a_quantised_one_does_not() -> None:
     assert worker_device("cpu", "bfloat16")[1].linear is None
 
 
+def test_on_cuda_chosen_weights_are_kept_to_and_only_the_default_becomes_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    kinds = [
+        worker_device(wish, "float32", chosen=chosen)[1].dtype
+        for wish, chosen in (("auto", False), ("auto", True), ("cuda", False), ("cpu", False))
+    ]
+    assert kinds == [torch.bfloat16, torch.float32, torch.float32, torch.float32]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_cuda_device_that_is_not_there_is_named_with_the_fix() -> None:
     assert worker_device("auto", "float32")[0] == CPU
