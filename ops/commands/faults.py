@@ -47,6 +47,8 @@ def faults(
 ) -> None:
     """Break a small installation of real processes in every known way, and check every answer."""
     from ops.faults.catalog import faults_named
+    from ops.faults.promises import promises_broken
+    from ops.faults.rig import Plan
 
     chosen = faults_named(fault or [])
     if list_only:
@@ -54,7 +56,8 @@ def faults(
             console.print(f"{each.target:8} {each.name}", highlight=False)
         return
     setup_logging("error")
-    settings = {"runs": _QUICK_RUNS if quick else runs, "seed": seed, "deadline_s": deadline_s}
+    plan = Plan(deadline_s=deadline_s)
+    settings = {"runs": _QUICK_RUNS if quick else runs, "seed": seed, **plan.patience}
     series = _series(settings, json_file, embedded=embedded, resume=resume)
     try:
         asyncio.run(_make(series, chosen, embedded=embedded, whole=not fault))
@@ -64,15 +67,10 @@ def faults(
     _show(series.report)
     if markdown is not None:
         _write_tables(series.report, markdown)
-    if _is_wrong(series.report):
+    if broken := promises_broken(series.report):
+        for words in broken:
+            _say(f"broken: {words}", "red")
         raise typer.Exit(EXIT_WRONG)
-
-
-def _is_wrong(report: FaultReport) -> bool:
-    """Whether an answer was wrong, lost or missing, in a fault or where a promise is kept."""
-    rows = any(report.summary[key] for key in ("mismatches", "lost_or_doubled", "failed_answers"))
-    promises = report.must_show.values()
-    return rows or any(figures.get(key) for figures in promises for key in ("mismatches", "failures"))
 
 
 def _series(settings: dict[str, Any], json_file: Path | None, *, embedded: bool, resume: bool) -> Series:
@@ -148,7 +146,7 @@ def _say(line: str, style: str | None = None) -> None:
 
 def _tell(outcome: Outcome) -> None:
     """Say at once what went wrong; what went well is in the table."""
-    words = [*outcome.mismatches, *outcome.failures]
+    words = [*outcome.mismatches, *outcome.failures, *outcome.overruns]
     if outcome.lost_or_doubled:
         words.append(f"{outcome.lost_or_doubled} tokens lost or doubled")
     for each in words:

@@ -1,4 +1,4 @@
-"""Wall clocks that jump: of the broker by libfaketime, of a worker by what it takes for the time of day.
+"""Wall clocks that jump: the broker's by libfaketime, a member's by what it takes for the time of day.
 
 No deadline of ours reads the wall clock. What does: Mosquitto for message expiry, a member's presence for
 the number of its connection, and Redis for its times to live. libfaketime can't be loaded into a Redis with
@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from shared.config import Settings
 
@@ -57,9 +58,26 @@ class ServerClock:
 async def serve_worker_with_clock(settings: Settings, stop: asyncio.Event, offset_s: float) -> None:
     """The role `worker`, in a process whose wall clock is `offset_s` from the true one."""
     import cloud_worker.service
-    from broker.presence import Presence
     from ops.roles import serve_worker
 
-    presence = partial(Presence, wall_clock_s=lambda: time.time() + offset_s)
-    setattr(cloud_worker.service, "Presence", presence)  # noqa: B010  this process alone has that clock
+    _set_clock(cloud_worker.service, offset_s)
     await serve_worker(settings, stop)
+
+
+async def serve_edge_with_clock(settings: Settings, stop: asyncio.Event, path: Path, offset_s: float) -> None:
+    """A wired edge, in a process whose wall clock is `offset_s` from the true one."""
+    import edge_agent.service
+    from ops.faults.wired_edge import serve_wired_edge
+
+    _set_clock(edge_agent.service, offset_s)
+    await serve_wired_edge(settings, stop, path)
+
+
+def _set_clock(service: ModuleType, offset_s: float) -> None:
+    """What the service reads the wall clock for; its process alone has that clock.
+
+    Raises:
+        AttributeError: the service shows no presence any more, and reads no clock that is known here.
+    """
+    presence = partial(service.Presence, wall_clock_s=lambda: time.time() + offset_s)
+    service.Presence = presence  # type: ignore[attr-defined]

@@ -47,5 +47,5 @@ class FaultDevice(DeviceClient):
         except (msgspec.DecodeError, KeyError, TypeError):
             return
         if heard is not None:
-            heard.take(answer)
+            heard.take(answer, time.monotonic())
         super()._on_answer(incoming)

@@ -21,6 +21,7 @@ from edge_agent.link import CloudLink, CloudReply
 from edge_agent.patience import Patience
 from edge_agent.states import StateLog
 from edge_agent.want import Want
+from ops.faults.bounds import overruns
 from ops.faults.outcome import Outcome
 from ops.faults.rig import TENANT, Rig
 from shared.errors import LinkError
@@ -150,6 +151,8 @@ async def reconnect(rig: Rig, seed: int, *, edges: int, name: str) -> Outcome:
         except LinkError as error:
             failures = [str(error)]
     wrong = [edge for edge, told in after.items() if told.token != before[edge].token]
+    back = max((told.at_s for told in after.values()), default=back_s) - back_s
+    peaks = rig.peaks_mib()
     return Outcome(
         fault=name,
         seed=seed,
@@ -160,6 +163,8 @@ async def reconnect(rig: Rig, seed: int, *, edges: int, name: str) -> Outcome:
         lost_or_doubled=0,
         failures=failures,
         degraded_tokens=0,
-        recovery_s=max((told.at_s for told in after.values()), default=back_s) - back_s,
-        peak_mib={member: rig.peak_mib(member) for member in rig.stack.members},
+        recovery_s=back,
+        peak_mib=peaks,
+        longest_wait_s=back,
+        overruns=overruns(back, BACK_TIMEOUT_S, peaks, rig.calm_mib),
     )

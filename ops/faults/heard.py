@@ -19,6 +19,7 @@ class Heard:
         by: over the edge's own wire, or as a device.
         events: token events in the order in which they came. at_s: when each was decided (wire) or came
             (MQTT), in monotonic seconds.
+        asked_s, answered_s: when the question went out first, and when its answer came; None: not yet.
         answer: the first answer. others: answers to the same prompt that differ from it.
         failure: why there is no answer; empty when there is one.
     """
@@ -30,6 +31,8 @@ class Heard:
     answer: dict[str, Any] | None = None
     others: list[dict[str, Any]] = field(default_factory=list)
     failure: str = ""
+    asked_s: float | None = None
+    answered_s: float | None = None
 
     def hear(self, event: TokenEvent, at_s: float) -> None:
         """Take an event; the first one again means that the edge began anew."""
@@ -38,8 +41,10 @@ class Heard:
         self.events.append(event)
         self.at_s.append(at_s)
 
-    def take(self, answer: dict[str, Any]) -> None:
-        """Take an answer or a failure."""
+    def take(self, answer: dict[str, Any], at_s: float | None = None) -> None:
+        """Take an answer or a failure, which came at a monotonic time."""
+        if self.answered_s is None:
+            self.answered_s = at_s
         if "error" in answer:
             self.failure = f"{answer['error']['code']}: {answer['error']['message']}"
         elif self.answer is None:
@@ -51,6 +56,13 @@ class Heard:
     def longest_gap_s(self) -> float:
         """The longest time between two tokens."""
         return max((later - earlier for earlier, later in pairwise(self.at_s)), default=0.0)
+
+    @property
+    def longest_wait_s(self) -> float:
+        """The longest time in which its asker heard nothing: before the first token and the answer, too."""
+        moments = [self.asked_s, *self.at_s, self.answered_s]
+        heard_s = [moment_s for moment_s in moments if moment_s is not None]
+        return max((later - earlier for earlier, later in pairwise(heard_s)), default=0.0)
 
     def lost_or_doubled(self, *, begun_anew: bool = False, deaf: bool = False) -> int:
         """Tokens that the stream lacks, has twice, or has otherwise than the answer; and further answers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ from ops.faults.bench import FaultBench
 from ops.faults.heard import Heard
 from ops.faults.questions import question
 from ops.faults.rig import Plan, Rig
-from ops.faults.run import Fault, Run, ask, carry_out, now_s
+from ops.faults.run import ANSWER_TIMEOUT_S, Fault, Run, ask, carry_out, now_s
 from ops.quality.range import Range
 
 _TOKENS: Final = 120
@@ -22,6 +23,7 @@ _AWAY_S: Final = 0.5
 _WORKERS: Final = 4
 _SESSIONS: Final = 16
 _ROLLING_TOKENS: Final = 60
+_ROLLING_TIMEOUT_S: Final = 2 * ANSWER_TIMEOUT_S  # the edge works on half of them at a time
 
 _GONE = Fault("broker gone", "must show", may_degrade=True, deaf=True, tokens=_TOKENS)
 _KILLED = Fault("worker killed", "must show", tokens=_TOKENS)
@@ -36,7 +38,7 @@ async def broker_gone(bench: FaultBench, runs: int) -> dict[str, Any]:
     async with bench.rig(_GONE) as rig:
         for seed in range(runs):
             run, died_s = await _struck(bench, rig, _GONE, seed, _broker_dies)
-            waits.append(_wait_after(run.heard[0], died_s))
+            waits += _waits_after(run.heard[0], died_s)
             wrong += await _wrong(bench, run.heard)
             back_s = now_s()
             await asyncio.to_thread(rig.broker.start)
@@ -47,8 +49,9 @@ async def broker_gone(bench: FaultBench, runs: int) -> dict[str, Any]:
         "runs": runs,
         "mismatches": wrong,
         "deadline_s": deadline_s,
+        "struck": len(waits),
         "next_token_s": _range(waits),
-        "next_token_over_deadline": max(waits) / deadline_s,
+        "next_token_over_deadline": max(waits, default=0.0) / deadline_s,
         "collaborating_again_s": _range(backs),
     }
 
@@ -62,7 +65,7 @@ async def worker_killed(bench: FaultBench, runs: int) -> dict[str, Any]:
         for seed in range(runs):
             run, died_s = await _struck(bench, rig, _KILLED, seed, _worker_dies)
             heard = run.heard[0]
-            waits.append(_wait_after(heard, died_s))
+            waits += _waits_after(heard, died_s)
             usual += [later - earlier for earlier, later in pairwise(heard.at_s) if later < died_s]
             wrong += await _wrong(bench, run.heard)
             wrong += sum(1 for heard in run.heard if heard.answer is None or heard.answer["degraded"])
@@ -71,9 +74,10 @@ async def worker_killed(bench: FaultBench, runs: int) -> dict[str, Any]:
         "runs": runs,
         "mismatches": wrong,
         "deadline_s": deadline_s,
+        "struck": len(waits),
         "usual_wait_s": _range(usual),
         "wait_s": _range(waits),
-        "wait_over_deadline": max(waits) / deadline_s,
+        "wait_over_deadline": max(waits, default=0.0) / deadline_s,
     }
 
 
@@ -121,15 +125,15 @@ async def _go_on(rig: Rig, place: int, heard: list[Heard], over: asyncio.Event) 
     while not over.is_set():
         each = Heard(question(number, _ROLLING_TOKENS), "wire")
         heard.append(each)
-        await ask(rig, each, lambda: None)
+        await ask(rig, each, lambda: None, _ROLLING_TIMEOUT_S)
         number += _SESSIONS
 
 
 async def _struck(
     bench: FaultBench, rig: Rig, fault: Fault, seed: int, harm: Callable[[Run], Awaitable[None]]
 ) -> tuple[Run, float]:
-    """One answer over the wire with harm in its midst; and when that was."""
-    died_s = 0.0
+    """One answer over the wire with harm in its midst; and when that was: never, if it came too late."""
+    died_s = math.inf
 
     async def strike(run: Run) -> None:
         nonlocal died_s
@@ -140,7 +144,7 @@ async def _struck(
     await rig.mend()
     run = await bench.new_run(rig, replace(fault, deaf=True), seed, 1)  # deaf: the wire alone tells times
     await carry_out(run, replace(fault, strike=strike))
-    return run, died_s
+    return run, died_s if run.struck else math.inf
 
 
 async def _broker_dies(run: Run) -> None:
@@ -167,12 +171,15 @@ def _failure(heard: Heard) -> str:
     return f"degraded: {heard.answer['note']}" if heard.answer["degraded"] else ""
 
 
-def _wait_after(heard: Heard, died_s: float) -> float:
-    """How long the longest wait for a token was, from the harm on."""
+def _waits_after(heard: Heard, died_s: float) -> list[float]:
+    """The longest wait for a token from the harm on; none if no token came after it."""
     waits = [later - max(earlier, died_s) for earlier, later in pairwise(heard.at_s) if later > died_s]
-    return max(waits, default=0.0)
+    return [max(waits)] if waits else []
 
 
-def _range(values: Sequence[float]) -> dict[str, float]:
+def _range(values: Sequence[float]) -> dict[str, float] | None:
+    """None of none."""
+    if not values:
+        return None
     figures: dict[str, float] = msgspec.to_builtins(Range.of([round(value, 4) for value in values]))
     return figures

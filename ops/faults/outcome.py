@@ -18,6 +18,8 @@ class Outcome(msgspec.Struct, frozen=True):
         degraded_tokens: that the edge said alone.
         recovery_s: the longest time between two tokens of an answer.
         peak_mib: by member, the most memory of its process.
+        longest_wait_s: in which an asker heard nothing, from its question to its answer.
+        overruns: waits and memory beyond their bounds, one text for each.
     """
 
     fault: str
@@ -31,8 +33,10 @@ class Outcome(msgspec.Struct, frozen=True):
     degraded_tokens: int
     recovery_s: float
     peak_mib: dict[str, float]
+    longest_wait_s: float = 0.0
+    overruns: list[str] = []
 
     @property
     def good(self) -> bool:
         """Whether everything is as it has to be."""
-        return not (self.mismatches or self.lost_or_doubled or self.failures)
+        return not (self.mismatches or self.lost_or_doubled or self.failures or self.overruns)

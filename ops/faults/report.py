@@ -28,6 +28,8 @@ class FaultRow(msgspec.Struct, frozen=True):
             `edge.deadline_s`; the middle, the least and the most.
         recovery_p99_over_deadline: of the same.
         peak_mib: the most memory of a process, by role.
+        longest_wait_s: in which an asker heard nothing, from its question to its answer.
+        overruns: waits and memory beyond their bounds, counted over all runs.
         errors: what was wrong, the first few.
     """
 
@@ -45,6 +47,8 @@ class FaultRow(msgspec.Struct, frozen=True):
     recovery_over_deadline: Range | None = None
     recovery_p99_over_deadline: float = 0.0
     peak_mib: dict[str, float] = {}
+    longest_wait_s: float = 0.0
+    overruns: int = 0
     errors: list[str] = []
 
 
@@ -95,7 +99,7 @@ def row_of(fault: str, target: str, commit: str, outcomes: Sequence[Outcome], de
     errors = [
         f"seed {outcome.seed}, {outcome.sessions} sessions: {words}"
         for outcome in outcomes
-        for words in (*outcome.mismatches, *outcome.failures)
+        for words in (*outcome.mismatches, *outcome.failures, *outcome.overruns)
     ]
     return FaultRow(
         fault,
@@ -111,6 +115,8 @@ def row_of(fault: str, target: str, commit: str, outcomes: Sequence[Outcome], de
         recovery_over_deadline=Range.of(recovered) if recovered else None,
         recovery_p99_over_deadline=quantile(recovered, 0.99),
         peak_mib=_peaks(outcomes),
+        longest_wait_s=max((outcome.longest_wait_s for outcome in outcomes), default=0.0),
+        overruns=sum(len(outcome.overruns) for outcome in outcomes),
         errors=errors[:_ERRORS_KEPT],
     )
 
@@ -125,6 +131,8 @@ def summary_of(rows: Sequence[FaultRow]) -> dict[str, float]:
         "mismatches": float(sum(row.mismatches for row in made)),
         "lost_or_doubled": float(sum(row.lost_or_doubled for row in made)),
         "failed_answers": float(sum(row.failed_answers for row in made)),
+        "never_struck": float(sum(row.runs > 0 and row.struck == 0 for row in made)),
+        "overruns": float(sum(row.overruns for row in made)),
         "recovery_p99_over_deadline": max((row.recovery_p99_over_deadline for row in made), default=0.0),
         "recovery_median_over_deadline": median(
             [row.recovery_over_deadline.median for row in made if row.recovery_over_deadline] or [0.0]

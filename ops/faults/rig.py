@@ -43,7 +43,7 @@ from ops.faults.servers import (
 from ops.faults.wired_edge import ask_by_wire, serve_wired_edge
 from ops.readiness import Readiness
 from ops.stack import STOP_TIMEOUT_S, Stack
-from shared.config import Settings, load
+from shared.config import EdgeSection, Settings, load
 from shared.errors import LinkError
 from shared.wire.ids import new_id
 
@@ -76,6 +76,18 @@ class Plan:
     embedded: bool = False
     clock: bool = False
 
+    @property
+    def patience(self) -> dict[str, float]:
+        """Settings of the edge: its deadlines, in the proportions that they are shipped in."""
+        shipped = EdgeSection()
+        scale = self.deadline_s / shipped.deadline_s
+        return {
+            "deadline_s": self.deadline_s,
+            "step_deadline_s": shipped.step_deadline_s * scale,
+            "open_deadline_s": shipped.open_deadline_s * scale,
+            "max_attempts": shipped.max_attempts,
+        }
+
 
 class Rig:
     """One installation, from `async with` to its end.
@@ -93,6 +105,7 @@ class Rig:
         device: asks over MQTT.
         clock: what the broker takes for the time of day, if the plan says so.
         spared: the worker that no fault may end or stop; empty: none.
+        calm_mib: each member's memory after its first answer, before any fault.
     """
 
     def __init__(
@@ -113,6 +126,7 @@ class Rig:
         self.redis = RedisServer(folder / "redis") if has_redis else None
         self.clock = ServerClock(folder / "clock")
         self.spared = ""
+        self.calm_mib: dict[str, float] = {}
         self.bundle = bundle
         self.stack = Stack(
             self.settings(self.broker.port), workers=self.plan.workers, own_broker=False, restart=False
@@ -144,11 +158,7 @@ class Rig:
                 "general.tenant": TENANT,
                 "general.log_level": "error",
                 "edge.codec": "fp32",
-                "edge.deadline_s": self.plan.deadline_s,
-                "edge.step_deadline_s": self.plan.deadline_s / 6,
-                "edge.open_deadline_s": self.plan.deadline_s / 8,
-                # Time shall run out first: with one of two workers gone silent, any open may reach it again.
-                "edge.max_attempts": 100,
+                **{f"edge.{name}": value for name, value in self.plan.patience.items()},
                 "worker.session_ttl_s": self.plan.session_ttl_s,
                 "worker.redis_url": self.redis.url if self.redis else "",
             },
@@ -185,6 +195,7 @@ class Rig:
         self._transport = transport
         self.device = FaultDevice(transport, tenant=TENANT, device="panel")
         await self.mend()
+        self.calm_mib = self.peaks_mib()
 
     def set_bundle(self, name: str, bundle: Path | None = None) -> None:
         """What a member serves from its next start on; None: what all do."""
@@ -272,11 +283,17 @@ class Rig:
             raise LinkError(f"the rig does not work within {READY_TIMEOUT_S:g} s of its repair") from None
 
     async def until_present(self) -> None:
-        """Wait until the broker knows every member."""
+        """Wait until the broker knows every member.
+
+        Raises:
+            LinkError: it does not within `READY_TIMEOUT_S`.
+        """
         settings = self.settings(self.broker.port)
         async with transport_for(settings.broker, new_id("roll-")) as transport:
             readiness = Readiness(transport, TENANT)
-            await readiness.wait(edges=1, workers=self.plan.workers, timeout_s=READY_TIMEOUT_S)
+            workers = self.plan.workers
+            if not await readiness.wait(edges=1, workers=workers, timeout_s=READY_TIMEOUT_S):
+                raise LinkError(f"not every member is online {READY_TIMEOUT_S:g} s after its start")
         await self._transport.wait_connected(READY_TIMEOUT_S)
 
     async def until_collaborating(self) -> None:
@@ -294,6 +311,10 @@ class Rig:
             self.kill(name)
 
     # --- measuring --------------------------------------------------------------------------------
+
+    def peaks_mib(self) -> dict[str, float]:
+        """Of all members."""
+        return {name: self.peak_mib(name) for name in self.stack.members}
 
     def peak_mib(self, name: str) -> float:
         """The most memory that a member's process has had (VmHWM); 0 when it does not run."""

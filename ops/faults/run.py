@@ -50,6 +50,7 @@ class Fault:
         ends: of whom there is one, and whose process it ends: `broker`, `redis`, `edge`; empty: nobody's.
         plan: the rig that it needs.
         tokens: length of an answer. words: of a prompt; None: a short one.
+        holds_s: how long it keeps the edge itself busy or away, at most.
         absent: says why it can't be made on this machine; empty where it can.
     """
 
@@ -64,6 +65,7 @@ class Fault:
     plan: Plan = field(default_factory=Plan)
     tokens: int = 40
     words: int | None = None
+    holds_s: float = 0.0
     absent: Callable[[], str] = str
 
     @property
@@ -196,6 +198,7 @@ async def ask(
     """Ask a question in the way it names; what comes of it is noted in `heard`."""
     if not heard.request.id:
         heard.request = msgspec.structs.replace(heard.request, id=new_id("ask-"))
+    heard.asked_s = now_s()
     if heard.by == "mqtt":
         await rig.device.ask_for(heard, timeout_s, changed)
         return
@@ -215,10 +218,11 @@ async def _ask_by_wire(rig: Rig, heard: Heard, changed: Callable[[], None]) -> N
 
     while True:
         try:
-            heard.take(await ask_by_wire(rig.wire, heard.request, on_event))
+            answer = await ask_by_wire(rig.wire, heard.request, on_event)
         except LinkError:
             await asyncio.sleep(_RETRY_S)
         else:
+            heard.take(answer, now_s())
             return
 
 

@@ -13,6 +13,8 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,11 +25,26 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 HOST = "127.0.0.1"
 _SERVER_FOLDERS = "/usr/sbin:/usr/local/sbin:/sbin:/opt/homebrew/sbin"
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+# To Linux, the parent is the thread that starts a process: one that lives as long as we do.
+_launcher = ThreadPoolExecutor(1, thread_name_prefix="servers")
 
 
 def find_binary(name: str) -> str | None:
     """Where a server's program is; Debian keeps some in /usr/sbin, which is not on every PATH."""
     return shutil.which(name) or shutil.which(name, path=_SERVER_FOLDERS)
+
+
+@cache
+def die_with_parent() -> tuple[str, ...]:
+    """What stands before a command whose process shall not outlive ours, kill -9 included.
+
+    Empty where nothing can do that: `setpriv` is Linux's, and BusyBox' has no such option.
+    """
+    if shutil.which(_DIE_WITH_PARENT[0]) is None:
+        return ()
+    trial = subprocess.run([*_DIE_WITH_PARENT, "true"], capture_output=True, check=False)  # noqa: S603
+    return _DIE_WITH_PARENT if trial.returncode == 0 else ()
 
 
 def free_port() -> int:
@@ -95,10 +112,14 @@ class ServerProcess(ABC):
         return self.start()
 
     def launch(self) -> None:
-        """Start it without waiting."""
+        """Start it without waiting; it ends with us, however we end."""
+        self.process = _launcher.submit(self._launch).result()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        command = [*die_with_parent(), *self.command()]
         with (self.folder / f"{self.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603  our own servers
-                self.command(), stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=self.environment()
+            return subprocess.Popen(  # noqa: S603  our own servers
+                command, stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=self.environment()
             )
 
     def environment(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ops.faults.bounds import limit_s, overruns
 from ops.faults.heard import Heard
 from ops.faults.oracle import Oracle, said_of
 from ops.faults.outcome import Outcome
@@ -19,6 +20,8 @@ async def judge(run: Run, fault: Fault, seed: int, oracle: Oracle) -> Outcome:
             words = await oracle.differs(heard.request, heard.answer)
             mismatches += [f"{heard.request.prompt[:24]}… by {heard.by}: {words}"] if words else []
             degraded += sum(token.degraded for token in said_of(heard.answer))
+    rig = run.rig
+    wait_s, peaks = max(heard.longest_wait_s for heard in run.heard), rig.peaks_mib()
     return Outcome(
         fault=fault.name,
         seed=seed,
@@ -30,7 +33,9 @@ async def judge(run: Run, fault: Fault, seed: int, oracle: Oracle) -> Outcome:
         failures=failures,
         degraded_tokens=degraded,
         recovery_s=max(heard.longest_gap_s for heard in run.heard),
-        peak_mib={name: run.rig.peak_mib(name) for name in run.rig.stack.members},
+        peak_mib=peaks,
+        longest_wait_s=wait_s,
+        overruns=overruns(wait_s, limit_s(rig.plan.deadline_s, fault.holds_s), peaks, rig.calm_mib),
     )
 
 

@@ -94,11 +94,13 @@ class _Wire:
 
             def on_token(token: AnswerToken) -> None:
                 event = TokenEvent.of(request.id, next(indices), token)
-                writer.write(_encoded(Line(time.monotonic(), event)))
+                if not writer.is_closing():  # an asker may give up; uvloop refuses to write to nobody
+                    writer.write(_encoded(Line(time.monotonic(), event)))
 
             answer = await self._answer(request, on_token)
-            writer.write(_encoded(Line(time.monotonic(), answer=answer)))
-            await writer.drain()
+            if not writer.is_closing():
+                writer.write(_encoded(Line(time.monotonic(), answer=answer)))
+                await writer.drain()
         writer.close()
 
     async def _answer(self, request: Request, on_token: Callable[[AnswerToken], None]) -> Any:

@@ -16,6 +16,7 @@ SEED = int(os.environ.get("FAULT_SEED", "0"))
 TIMEOUT_S = 90 + 60 * RUNS
 # A busy machine must not look like a lost cloud: longer than an installation's own.
 DEADLINE_S = 6.0
+HERE = "tests/fault"
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultBench]:
     made = FaultBench(tmp_path_factory.mktemp("faults"), deadline_s=DEADLINE_S)
     yield made
     made.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How long these tests took, which has to be minutes; on a busy machine it may be more."""
+    took_s = sum(
+        report.duration
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.nodeid.startswith(HERE)
+    )
+    if took_s:
+        terminalreporter.write_line(f"{HERE} took {took_s:.0f} s with {RUNS} runs of each fault")

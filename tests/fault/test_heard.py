@@ -62,6 +62,27 @@ def test_the_longest_gap_is_between_two_tokens() -> None:
     assert made.longest_gap_s == pytest.approx(2.75)
 
 
+def test_the_longest_wait_is_also_for_the_first_token_and_for_the_answer() -> None:
+    for asked_s, answered_s, longest_s in ((0.0, 3.0, 1.0), (-2.0, 3.0, 3.0), (0.0, 6.5, 4.5)):
+        made = Heard(Request("x"), "wire", asked_s=asked_s)
+        for at_s in (1.0, 2.0):
+            made.hear(TokenEvent("1", 0, "a"), at_s)
+        made.take(answer(), answered_s)
+        assert made.longest_wait_s == pytest.approx(longest_s)
+
+
+def test_an_answer_that_comes_again_does_not_make_the_wait_longer() -> None:
+    made = heard([0, 1, 2, 3])
+    made.asked_s = 0.0
+    made.take(answer(), 4.0)
+    made.take(answer(), 40.0)
+    assert made.longest_wait_s == pytest.approx(1.0)
+
+
+def test_a_question_that_nobody_answers_has_no_wait_to_speak_of() -> None:
+    assert Heard(Request("x"), "mqtt", asked_s=1.0).longest_wait_s == 0.0
+
+
 def test_a_failure_is_no_answer() -> None:
     made = Heard(Request("x"), "mqtt")
     made.take({"id": "1", "error": {"code": "busy", "message": "ask again"}})

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from ops.faults.report import FaultReport
+from ops.faults.servers import die_with_parent
 from tests.fault.conftest import DEADLINE_S
 from tests.servers import REPOSITORY
 from tests.waiting import wait_until
@@ -76,8 +77,11 @@ def test_a_bench_that_is_killed_in_its_second_fault_is_completed_by_resuming(
     command: list[str], folder: Path
 ) -> None:
     with in_the_second_fault(command, folder) as process:
+        family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait(10)
+        if die_with_parent():
+            wait_until(lambda: not any(map(alive, family)), LIMIT_S, "its servers and members end with it")
     kept = report(folder)
     assert [row.fault for row in kept.rows] == [FAULTS[0]]
 

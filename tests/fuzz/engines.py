@@ -14,7 +14,7 @@ from tests.fuzz.mutate import mutated, mutations
 from tests.fuzz.target import Target, target_named
 
 # Pure Python that reads what a stranger wrote; msgspec and torch are native and show no coverage.
-INSTRUMENTED = ["shared", "broker", "edge_agent", "yaml", "tomllib"]
+INSTRUMENTED = ["shared", "broker", "cloud_worker", "edge_agent", "yaml", "tomllib"]
 
 
 def has_atheris() -> bool:

@@ -11,7 +11,7 @@ from shared.errors import AntiphonError
 
 CORPUS = Path(__file__).with_name("corpus")
 # What is fuzzed, by module of `targets/`; a module's targets are named `module.decoder`.
-MODULES = ("wire", "mqtt", "records", "device", "files", "tensors")
+MODULES = ("wire", "mqtt", "records", "device", "files", "tensors", "payloads")
 
 
 class Target(NamedTuple):

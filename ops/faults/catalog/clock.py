@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from ops.faults.clock import libfaketime, serve_worker_with_clock
-from ops.faults.rig import Plan
+from ops.faults.catalog.edge import RESTART_S
+from ops.faults.clock import libfaketime, serve_edge_with_clock, serve_worker_with_clock
+from ops.faults.rig import EDGE, Plan
 from ops.faults.run import Fault, Run
 from ops.roles import serve_worker
 
@@ -40,6 +41,18 @@ async def worker_returns(run: Run, offset_s: int) -> None:
     member.role = serve_worker
 
 
+async def edge_returns(run: Run, offset_s: int) -> None:
+    """The edge dies and comes back with a wrong clock: it answers, and is seen to be there."""
+    await run.reach()
+    run.rig.kill(EDGE)
+    run.rig.stack.members[EDGE].role = partial(serve_edge_with_clock, path=run.rig.wire, offset_s=offset_s)
+    run.rig.stack.start(EDGE)
+    await run.over()
+    await run.rig.until_present()
+    run.rig.kill(EDGE)
+    run.rig.set_bundle(EDGE)
+
+
 def _absent() -> str:
     return "" if libfaketime() else "libfaketime is not installed (apt-get install faketime)"
 
@@ -55,9 +68,15 @@ def _worker(name: str, offset_s: int) -> Fault:
     return Fault(name, "clock", strike, may_degrade=True, tokens=80)
 
 
+def _edge(name: str, offset_s: int) -> Fault:
+    return Fault(name, "clock", partial(edge_returns, offset_s=offset_s), ends=EDGE, holds_s=RESTART_S)
+
+
 FAULTS = [
     _broker("broker an hour ahead", HOUR_S),
     _broker("broker an hour back", -HOUR_S),
     _worker("worker returns an hour ahead", HOUR_S),
     _worker("worker returns an hour back", -HOUR_S),
+    _edge("edge returns an hour ahead", HOUR_S),
+    _edge("edge returns an hour back", -HOUR_S),
 ]

@@ -14,6 +14,9 @@ from shared.wire.topics import parse_steps
 # Sessions of an edge that is gone live that long; workers look for them every five seconds.
 ORPHAN_TTL_S = 1.0
 _WORKER_LEVEL = 4  # of a steps topic
+_FROZEN_S = 2.0
+RESTART_S = 10.0
+"""Until a killed edge is back: a second or two, on a busy machine."""
 
 
 async def killed(run: Run) -> None:
@@ -28,7 +31,7 @@ async def frozen(run: Run) -> None:
     """A pause of the whole hub; workers, broker and Redis go on."""
     await run.reach()
     run.rig.freeze(EDGE)
-    await asyncio.sleep(run.rng.uniform(0.2, 2.0))
+    await asyncio.sleep(run.rng.uniform(0.2, _FROZEN_S))
     run.rig.thaw(EDGE)
 
 
@@ -47,6 +50,7 @@ FAULTS = [
         after=left_behind,
         ends=EDGE,
         plan=Plan(session_ttl_s=ORPHAN_TTL_S),
+        holds_s=RESTART_S,
     ),
-    _fault("edge frozen, then resumed", strike=frozen),
+    _fault("edge frozen, then resumed", strike=frozen, holds_s=_FROZEN_S),
 ]

@@ -40,6 +40,7 @@ def storm(seed: int) -> Fault:
         ends=EDGE if any(fault.begins_anew for fault in chosen) else "",
         plan=Plan(workers=_WORKERS),
         tokens=_TOKENS,
+        holds_s=sum(fault.holds_s for fault in chosen),
     )
 
 

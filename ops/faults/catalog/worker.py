@@ -14,6 +14,8 @@ from ops.faults.run import Fault, Run
 
 # Long enough that rows and masks of its forwards don't fit what a process has at hand.
 _LONG_PROMPT_WORDS = 700
+# Eight of them keep the edge busy for seconds, or for thirteen on a busy machine.
+_LONG_PROMPTS_S = 25.0
 
 
 async def killed(run: Run) -> None:
@@ -82,5 +84,12 @@ FAULTS = [
     _fault("worker and its successor killed", strike=killed_twice, plan=Plan(workers=3)),
     _fault("worker frozen, then resumed", strike=frozen),
     _fault("worker stopped", strike=stopped),
-    _fault("worker out of memory", strike=starved, words=_LONG_PROMPT_WORDS, tokens=16, absent=_absent),
+    _fault(
+        "worker out of memory",
+        strike=starved,
+        words=_LONG_PROMPT_WORDS,
+        tokens=16,
+        holds_s=_LONG_PROMPTS_S,
+        absent=_absent,
+    ),
 ]
