@@ -69,12 +69,18 @@ class ChatTask(_TokenizerTask):
 
 
 class HomeActionTask(_TokenizerTask):
-    """Requests to a home become actions."""
+    """Requests to a home become actions.
 
-    def __init__(self, bundle: Bundle, home: Home) -> None:
+    Args:
+        bundle: of a home model.
+        home: where requests are asked.
+        grammar: of the same bundle, for many homes to share; None: one of its own.
+    """
+
+    def __init__(self, bundle: Bundle, home: Home, grammar: ActionGrammar | None = None) -> None:
         super().__init__(bundle)
         self._home = HomeTask(home)
-        self._grammar = ActionGrammar(self._encode_piece, bundle.eos_token_ids)
+        self._grammar = grammar or home_grammar(bundle)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the request and the parts of the home that matter to it."""
@@ -84,13 +90,16 @@ class HomeActionTask(_TokenizerTask):
         """Actions with names, places and words that this request and this home have."""
         return self._home.constraint(prompt, self._grammar)
 
-    def _encode_piece(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
-
     def read(self, prompt: str, output: str) -> Result:
         """The action, or a refusal, checked against the home."""
         answer = self._home.parse(prompt, output)
         return Result(answer.text, answer.action)
+
+
+def home_grammar(bundle: Bundle) -> ActionGrammar:
+    """The grammar of home actions in a bundle's tokens; it remembers those of the pieces it has met."""
+    tokenizer = bundle.tokenizer()
+    return ActionGrammar(lambda text: tokenizer.encode(text, add_special_tokens=False), bundle.eos_token_ids)
 
 
 def task_for(bundle: Bundle, home: Home | None) -> Task:

@@ -13,7 +13,19 @@ import msgspec
 from edge_agent.home.expand import expand, is_shorthand
 from edge_agent.home.home import Entity, Home
 from edge_agent.home.refusal import REASONS, Action, Refusal
-from edge_agent.home.vocabulary import FREE_NAME_INTENTS, INTENT_DOMAINS, INTENT_SLOTS, NUMBER_RANGES
+from edge_agent.home.vocabulary import (
+    FREE_NAME_INTENTS,
+    INTENT_DOMAINS,
+    INTENT_SLOTS,
+    MAX_STEP,
+    NUMBER_SLOTS,
+    SLOT_WORDS,
+    STEP_SLOT,
+    STEP_WORDS,
+    number_range,
+    says_enough,
+    slot_words,
+)
 from edge_agent.home.words import normalise
 
 MAX_ACTIONS = 8
@@ -80,6 +92,8 @@ class ActionReader:
         ):
             raise Refusal("not_understood")
         checked = {slot: self._value(request, intent, slot, value) for slot, value in slots.items()}
+        if not says_enough(intent, checked):
+            raise Refusal("not_understood")
         action = {"intent": intent, "slots": checked}
         if _acts_on_things(action) and not is_shorthand(action) and not self.targets(action):
             raise Refusal("no_such_entity")
@@ -92,12 +106,14 @@ class ActionReader:
             or not isinstance(value, str | int | float)
         ):
             raise Refusal("not_understood")
-        if slot in NUMBER_RANGES:
-            return _number(slot, value)
+        if slot in NUMBER_SLOTS:
+            return _number(value, *number_range(intent, slot))
+        if slot == STEP_SLOT:
+            return _step(value)
         if not isinstance(value, str):
-            if slot == "volume_step":
-                return value
             raise Refusal("not_understood")
+        if slot in SLOT_WORDS:
+            return _word(value.strip(), slot_words(intent, slot))
         return self._name(request, intent, slot, value.strip())
 
     def _name(self, request: str, intent: str, slot: str, value: str) -> str:
@@ -138,9 +154,18 @@ def _load(output: str) -> object:
         raise Refusal("not_understood") from None
 
 
-def _number(slot: str, value: str | float) -> int | float:
-    low, high = NUMBER_RANGES[slot]
+def _number(value: str | float, low: float, high: float) -> int | float:
     if isinstance(value, str) or not low <= value <= high:
+        raise Refusal("not_understood")
+    return value
+
+
+def _step(value: str | float) -> str | int | float:
+    return _word(value, STEP_WORDS) if isinstance(value, str) else _number(value, -MAX_STEP, MAX_STEP)
+
+
+def _word(value: str, words: tuple[str, ...]) -> str:
+    if value not in words:
         raise Refusal("not_understood")
     return value
 

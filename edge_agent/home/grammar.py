@@ -1,7 +1,8 @@
 """Which answers a request may have: JSON that this home can read, with names and words at hand.
 
     answer  = action | "[" action ", " action … "]" | refusal           no action of a list twice
-    action  = {"intent": INTENT, "slots": {slot, …}}         slots in the order of `INTENT_SLOTS`
+    action  = {"intent": INTENT, "slots": {slot, …}}         slots in the order of `INTENT_SLOTS`,
+                                                             none of `REQUIRED_SLOTS` missing
     value   = a name of the shortlist | a word of Home Assistant | a number said or implied
             | a run of the request's own words
 
@@ -18,12 +19,19 @@ from typing import Final, NamedTuple
 from edge_agent.home.actions import MAX_ACTIONS
 from edge_agent.home.shortlist import MAX_REQUEST_WORDS, Mention, Shortlist
 from edge_agent.home.vocabulary import (
+    EVERYTHING,
     FREE_NAME_INTENTS,
     IMPLIED_NUMBERS,
     INTENT_DOMAINS,
     INTENT_SLOTS,
-    NUMBER_RANGES,
+    MAX_STEP,
+    NUMBER_SLOTS,
+    REQUIRED_SLOTS,
     SLOT_WORDS,
+    STEP_SLOT,
+    STEP_WORDS,
+    number_range,
+    slot_words,
 )
 from edge_agent.home.words import normalise
 from edge_agent.token_paths import Path, TokenPaths
@@ -31,12 +39,12 @@ from edge_agent.token_paths import Path, TokenPaths
 _REFUSALS: Final = ("no_such_entity", "no_such_area", "not_a_command")
 # A message or a list of things is seldom longer.
 _MAX_FREE_WORDS: Final = 40
-_STEP_WORDS: Final = ("up", "down")
-_MAX_STEP: Final = 100  # percent
 
 Encode = Callable[[str], Sequence[int]]
 Paths = Iterator[Path]
 Then = Callable[[], Paths]
+# Groups of slots, by their places; of each one is still to be written.
+Needs = tuple[frozenset[int], ...]
 
 
 class Value(NamedTuple):
@@ -106,15 +114,20 @@ class _Answer:
 
     def values(self, intent: str, slot: str) -> Iterator[Value] | None:
         """The values of a slot; None if it takes any run of the speaker's own words."""
-        if slot in NUMBER_RANGES:
-            return self._within(slot)
-        if slot == "volume_step":
+        if slot in NUMBER_SLOTS:
+            return self._within(slot, *number_range(intent, slot))
+        if slot == STEP_SLOT:
             return self._volume_steps()
         if slot in SLOT_WORDS:
             lead = " " if slot == "color" else ""
-            return _quoted(lead + word for word in SLOT_WORDS[slot])
+            return _quoted(lead + word for word in slot_words(intent, slot))
         names = self._names(intent, slot)
         return None if names is None else _quoted(dict.fromkeys(f" {name.spelled}" for name in names))
+
+    def can_fill(self, intent: str, slot: str) -> bool:
+        """Whether there is any value for a slot."""
+        values = self.values(intent, slot)
+        return bool(self.words) if values is None else next(values, None) is not None
 
     def _names(self, intent: str, slot: str) -> Iterable[Mention] | None:
         """What the slot may name; None if it takes the speaker's own words."""
@@ -124,36 +137,36 @@ class _Answer:
         if slot == "floor":
             return self._shortlist.floors
         if slot in ("name", "except_name") and intent not in FREE_NAME_INTENTS:
-            return self._things(INTENT_DOMAINS.get(intent))
+            return self._things(intent)
         return None
 
-    def _things(self, domains: frozenset[str] | None) -> Iterable[Mention]:
-        """What is in sight; of an intent's own kinds also what the home has only one of."""
+    def _things(self, intent: str) -> Iterable[Mention]:
+        """What is in sight; of an intent's own few kinds also what the home has only one of."""
+        domains = INTENT_DOMAINS.get(intent)
         if domains is None:
             return self._shortlist.entities
-        both = (*self._shortlist.entities, *self._shortlist.only)
-        return [mention for mention in both if mention.kind in domains]
+        unseen = () if EVERYTHING in domains else self._shortlist.only
+        return [mention for mention in (*self._shortlist.entities, *unseen) if mention.kind in domains]
 
-    def _within(self, slot: str) -> Iterator[Value]:
+    def _within(self, slot: str, low: float, high: float) -> Iterator[Value]:
         """Numbers said or implied that make sense for the slot."""
-        low, high = NUMBER_RANGES[slot]
         implied = map(str, IMPLIED_NUMBERS.get(slot, ()))
         for number in dict.fromkeys(map(_spelled, [*self._numbers, *implied])):
             if low <= float(number) <= high:
                 yield Value(number)
 
     def _volume_steps(self) -> Iterator[Value]:
-        yield from _quoted(_STEP_WORDS)
+        yield from _quoted(STEP_WORDS)
         for number in map(_spelled, self._numbers):
-            if float(number) <= _MAX_STEP:
+            if float(number) <= MAX_STEP:
                 yield from (Value(number), Value(f"-{number}"))
 
 
 class _Action:
-    """The paths of one action: its slots, each at most once and in their order.
+    """The paths of one action: its slots, each at most once and in their order, until nothing is missing.
 
-    In a list, what an earlier action says already is not said again, and no path is offered that could only
-    end in saying it: whoever follows the paths always comes to an end.
+    In a list, what an earlier action says already is not said again. No path is offered that could only
+    end in saying it, or without what the action needs: whoever follows the paths always comes to an end.
 
     Args:
         answer: what it is part of.
@@ -165,8 +178,16 @@ class _Action:
         self._answer, self._intent, self._done = answer, intent, done
 
     def start(self) -> Paths:
-        """The intent; then the first slot, or none."""
-        return iter(self._step("", f'{self._intent}", "slots": {{', self._first))
+        """The intent, then the first slot or none; nothing where a slot that it needs can't be filled."""
+        needs = tuple(map(self._fillable, REQUIRED_SLOTS.get(self._intent, ())))
+        if not all(needs):
+            return _nothing()
+        return iter(self._step("", f'{self._intent}", "slots": {{', partial(self._first, needs)))
+
+    def _fillable(self, group: Sequence[str]) -> frozenset[int]:
+        """The places of those slots of a group for which there are values."""
+        slots = INTENT_SLOTS[self._intent]
+        return frozenset(slots.index(slot) for slot in group if self._answer.can_fill(self._intent, slot))
 
     def _step(self, written: str, piece: str, after: Callable[[str], Paths]) -> tuple[Path, ...]:
         """The path along `piece`, if it leads anywhere; `after` gets what is written by then."""
@@ -179,19 +200,23 @@ class _Action:
         """Whether an action of before begins like this: only then may every way on be barred."""
         return any(text.startswith(written) for text in self._done or ())
 
-    def _first(self, written: str) -> Paths:
-        yield from self._slots(written, 0, lead="")
-        yield from self._close(written, "")
+    def _first(self, needs: Needs, written: str) -> Paths:
+        yield from self._slots(written, 0, "", needs)
+        yield from self._close(written, "", needs)
 
-    def _next(self, place: int, quote: str, written: str) -> Paths:
-        """What may follow the slot at `place`, whose value `quote` closes."""
-        yield from self._slots(written, place + 1, lead=quote + ", ")
-        yield from self._close(written, quote)
+    def _next(self, place: int, needs: Needs, quote: str, written: str) -> Paths:
+        """What may follow the slot at `place`, whose value `quote` closes; `needs` were open before it."""
+        needs = tuple(group for group in needs if place not in group)
+        yield from self._slots(written, place + 1, quote + ", ", needs)
+        yield from self._close(written, quote, needs)
 
-    def _slots(self, written: str, index: int, lead: str) -> Paths:
-        """Any slot from the `index`th on, after `lead`."""
-        for place, slot in enumerate(INTENT_SLOTS[self._intent][index:], start=index):
-            values, after = self._answer.values(self._intent, slot), partial(self._next, place)
+    def _slots(self, written: str, index: int, lead: str, needs: Needs) -> Paths:
+        """Any slot from the `index`th on, after `lead`, but none behind the last that fills a need."""
+        slots = INTENT_SLOTS[self._intent]
+        last = min(map(max, needs), default=len(slots) - 1)
+        for place in range(index, last + 1):
+            slot, after = slots[place], partial(self._next, place, needs)
+            values = self._answer.values(self._intent, slot)
             if values is None:
                 yield from self._runs(written, f'{lead}"{slot}": "', partial(after, '"'))
                 continue
@@ -220,7 +245,9 @@ class _Action:
             following = [place + 1 for place in places if place + 1 < len(self._answer.words)]
             yield from self._words(following, count + 1, after, written)
 
-    def _close(self, written: str, quote: str) -> Paths:
+    def _close(self, written: str, quote: str, needs: Needs) -> Paths:
+        if needs:
+            return _nothing()
         if self._done is None:
             return self._answer.close(quote, None)
         action = written + quote

@@ -6,6 +6,7 @@ Home Assistant's `intent/handle` unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 _SPOKEN: Final = {
@@ -86,11 +87,45 @@ INTENT_SLOTS: Final[dict[str, tuple[str, ...]]] = {
     "HassNevermind": (),
 }
 
+# What an action must say to mean anything: of each group at least one slot. Without a target a position
+# would be everything's, and "everything" without a kind is the locks' too.
+_SOME_TARGET: Final = ("name", "area", "floor", "domain")
+REQUIRED_SLOTS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    **dict.fromkeys(("HassTurnOn", "HassTurnOff"), (("name", "domain"),)),
+    "HassLightSet": (_SOME_TARGET, ("brightness", "color", "temperature")),
+    "HassSetPosition": (_SOME_TARGET, ("position",)),
+    "HassFanSetSpeed": (("name", "area", "floor"), ("percentage",)),
+    "HassClimateSetTemperature": (("temperature",),),
+    "HassClimateSetFanMode": (("fan_mode",),),
+    "HassGetState": (_SOME_TARGET,),
+    "HassMediaSearchAndPlay": (("search_query",),),
+    "HassSetVolume": (("volume_level",),),
+    "HassSetVolumeRelative": (("volume_step",),),
+    "HassVacuumStart": (("name", "floor"),),
+    "HassVacuumReturnToBase": (("name",),),
+    "HassVacuumCleanArea": (("area",),),
+    **dict.fromkeys(
+        ("HassListAddItem", "HassListCompleteItem", "HassListRemoveItem"), (("name",), ("item",))
+    ),
+    **dict.fromkeys(("HassShoppingListAddItem", "HassShoppingListCompleteItem"), (("item",),)),
+    **dict.fromkeys(("HassStartTimer", "HassIncreaseTimer", "HassDecreaseTimer"), (_DURATION,)),
+    "HassBroadcast": (("message",),),
+}
+
 # A timer's `name` is free text ("pizza"), not a thing of the home.
 FREE_NAME_INTENTS: Final = frozenset(intent for intent in INTENT_SLOTS if "Timer" in intent)
 
-# Which domains a named entity must have for an intent to make sense; absent: any.
+# What only tells, and a list, can't be turned on or off.
+_ONLY_ASKED: Final = frozenset({"binary_sensor", "person", "sensor", "todo", "weather"})
+
+_DOMAINS: Final = (
+    "binary_sensor", "button", "climate", "cover", "fan", "lawn_mower", "light", "lock", "media_player",
+    "person", "scene", "script", "sensor", "switch", "todo", "vacuum", "valve", "weather",
+)  # fmt: skip
+
+# Which domains a thing must have for an intent to make sense; absent: any.
 INTENT_DOMAINS: Final[dict[str, frozenset[str]]] = {
+    **dict.fromkeys(("HassTurnOn", "HassTurnOff"), frozenset({*_DOMAINS, EVERYTHING}) - _ONLY_ASKED),
     "HassLightSet": frozenset({"light"}),
     "HassSetPosition": frozenset({"cover", "valve"}),
     "HassFanSetSpeed": frozenset({"fan"}),
@@ -113,11 +148,6 @@ INTENT_DOMAINS: Final[dict[str, frozenset[str]]] = {
     },
 }
 
-_DOMAINS: Final = (
-    "binary_sensor", "button", "climate", "cover", "fan", "lawn_mower", "light", "lock", "media_player",
-    "person", "scene", "script", "sensor", "switch", "todo", "vacuum", "valve", "weather",
-)  # fmt: skip
-
 # Slots whose values are words of Home Assistant.
 SLOT_WORDS: Final[dict[str, tuple[str, ...]]] = {
     "domain": (*_DOMAINS, EVERYTHING),
@@ -134,6 +164,25 @@ SLOT_WORDS: Final[dict[str, tuple[str, ...]]] = {
     "media_class": ("artist", "album", "track", "playlist", "podcast", "movie", "tv_show"),
 }  # fmt: skip
 
+# How much louder or quieter: a word, or percent.
+STEP_SLOT: Final = "volume_step"
+STEP_WORDS: Final = ("up", "down")
+MAX_STEP: Final = 100
+
+_KELVIN: Final = (1_000.0, 10_000.0)
+_DEGREES: Final = (-50.0, 150.0)  # Celsius or Fahrenheit, of a freezer or a sauna
+_PERCENT: Final = (0.0, 100.0)
+_COUNT: Final = (0.0, 1_000.0)
+_UNITS: Final = ("hours", "minutes", "seconds", "start_hours", "start_minutes", "start_seconds")
+
+# Slots that hold numbers, and the range in which they make sense; a light's temperature is Kelvin.
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    **dict.fromkeys(("brightness", "position", "percentage", "volume_level"), _PERCENT),
+    "temperature": _DEGREES,
+    **dict.fromkeys(_UNITS, _COUNT),
+}
+NUMBER_SLOTS: Final = frozenset(_RANGES)
+
 # Numbers that a request may mean without a digit: "half", "full", "dim", "warm white", "an hour and a half".
 IMPLIED_NUMBERS: Final[dict[str, tuple[int, ...]]] = {
     "brightness": (1, 25, 30, 50, 75, 100),
@@ -145,14 +194,20 @@ IMPLIED_NUMBERS: Final[dict[str, tuple[int, ...]]] = {
     **dict.fromkeys(("hours", "start_hours"), (1,)),
 }
 
-# Numbers and the range in which they make sense; temperatures are Kelvin for lights, degrees for climate.
-NUMBER_RANGES: Final[dict[str, tuple[float, float]]] = {
-    "brightness": (0, 100),
-    "position": (0, 100),
-    "percentage": (0, 100),
-    "volume_level": (0, 100),
-    "temperature": (-50, 10_000),
-    **dict.fromkeys(
-        ("hours", "minutes", "seconds", "start_hours", "start_minutes", "start_seconds"), (0, 1_000)
-    ),
-}
+
+def number_range(intent: str, slot: str) -> tuple[float, float]:
+    """The least and the largest number that makes sense for a slot of `NUMBER_SLOTS`."""
+    return _KELVIN if (intent, slot) == ("HassLightSet", "temperature") else _RANGES[slot]
+
+
+def slot_words(intent: str, slot: str) -> tuple[str, ...]:
+    """The words that a slot of `SLOT_WORDS` may hold: of domains those that the intent makes sense for."""
+    words, domains = SLOT_WORDS[slot], INTENT_DOMAINS.get(intent)
+    if slot != "domain" or domains is None:
+        return words
+    return tuple(word for word in words if word in domains)
+
+
+def says_enough(intent: str, slots: Collection[str]) -> bool:
+    """Whether an action with these slots has all that it needs."""
+    return all(any(slot in slots for slot in group) for group in REQUIRED_SLOTS.get(intent, ()))

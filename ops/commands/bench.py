@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure this installation.", no_args_is_help=True)
 
-_NATURAL = Path(__file__).parents[2] / "tests" / "home" / "natural" / "requests.jsonl"
+_TIMED_HOME = 128
+_TIMED_TEXT = 32
+
+
+class _Asked(NamedTuple):
+    """How many requests or texts, how many of people besides, and how many of both are to be refused."""
+
+    requests: int
+    natural: int = 0
+    refusals: int = 0
 
 
 @app.callback()
@@ -40,12 +49,14 @@ def quality(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Requests to generate, or texts to take.")] = 1000,
     natural: Annotated[
-        Path | None, typer.Option(help="Requests that people wrote; the source checkout's own if there.")
+        Path | None, typer.Option(help="Requests that people wrote; the project's own if left out.")
     ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Of each text, read as the prompt.")] = 64,
     new_tokens: Annotated[int, typer.Option(min=1, help="Decoded after each prompt.")] = 64,
     codec: Annotated[CodecName, typer.Option(help="How states travel to the cloud.")] = "fp16",
-    timed: Annotated[int, typer.Option(min=1, help="Answers that are timed, one at a time.")] = 32,
+    timed: Annotated[
+        int | None, typer.Option(min=1, help="Answers that are timed; 32, of a home, whose are short, 128.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Of timing; medians are shown.")] = 3,
     seed: Annotated[int | None, typer.Option(min=0, help="Of generated requests.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 1,
@@ -67,15 +78,15 @@ def quality(
     opened = Bundle.open(bundle_path(bundle))
     ladder = Ladder(opened, codec_named(codec))
     seed = REPORT_SEED if seed is None else seed
+    timed = timed or (_TIMED_HOME if opened.kind == "home" else _TIMED_TEXT)
     with progress_bar("answering under every setting") as progress:
         bench = Bench(ladder, timed, rounds, progress)
         if opened.kind == "home":
-            rows, requests, written = _homes(bench, opened, text, natural, count, seed)
+            rows, asked = _homes(bench, opened, text, natural, count, seed)
         else:
-            rows, requests = _texts(bench, opened, text, jsonl_field, count, prompt_tokens, new_tokens)
-            written = 0
+            rows, asked = _texts(bench, opened, text, jsonl_field, count, prompt_tokens, new_tokens)
     settings = {"count": count, "seed": seed, "codec": codec, "timed": timed, "rounds": rounds}
-    report = _report(opened, settings, requests, written, rows)
+    report = _report(opened, settings, asked, rows)
     _show(report, calibrated=opened.calibration is not None)
     _write(report, json_file, markdown, plot)
 
@@ -95,14 +106,15 @@ def _write(report: Report, json_file: Path | None, markdown: Path | None, plot: 
 
 def _homes(
     bench: Bench, bundle: Bundle, paths: list[Path] | None, natural: Path | None, count: int, seed: int
-) -> tuple[list[Row], int, int]:
+) -> tuple[list[Row], _Asked]:
     from ops.quality import sources
+    from ops.quality.marks import is_refused
 
     tasks = sources.Tasks(bundle)
     held_out = sources.exams(tasks, paths)[:count] if paths else sources.generated(tasks, count, seed)
-    file = natural or (_NATURAL if _NATURAL.exists() else None)
-    written = [] if file is None else sources.written(file)
-    return bench.homes(held_out, written), len(held_out), len(written)
+    written = sources.written(natural or sources.NATURAL)
+    asked = _Asked(len(held_out), len(written), sum(map(is_refused, (*held_out, *written))))
+    return bench.homes(held_out, written), asked
 
 
 def _texts(
@@ -113,7 +125,7 @@ def _texts(
     count: int,
     prompt_tokens: int,
     new_tokens: int,
-) -> tuple[list[Row], int]:
+) -> tuple[list[Row], _Asked]:
     from ops.quality.question import text_questions
     from ops.quality.sources import texts
 
@@ -122,25 +134,25 @@ def _texts(
         raise ConfigError(msg)
     found = texts(paths, field)[:count]
     questions = text_questions(bundle, found, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
-    return bench.texts(questions), len(questions)
+    return bench.texts(questions), _Asked(len(questions))
 
 
-def _report(bundle: Bundle, settings: dict[str, Any], requests: int, written: int, rows: list[Row]) -> Report:
+def _report(bundle: Bundle, settings: dict[str, Any], asked: _Asked, rows: list[Row]) -> Report:
     from ops.provenance import commit, machine
     from ops.quality.report import Report, summary
 
     figures = summary(rows, len(bundle.partition.exits))
-    return Report(bundle.name, bundle.digest, machine(), commit(), settings, requests, written, rows, figures)
+    return Report(bundle.name, bundle.digest, machine(), commit(), settings, *asked, rows, figures)
 
 
 def _show(report: Report, *, calibrated: bool) -> None:
-    from ops.quality.tables import REPORT_NOTE, report_table
+    from ops.quality.tables import report_note, report_table
 
     title = f"{report.bundle}: {report.requests} answers"
     if report.natural_requests:
         title += f", and {report.natural_requests} to natural requests"
     console.print(report_table(title, report.rows))
-    console.print(REPORT_NOTE, style="dim", highlight=False)
+    console.print(report_note(report.rows, report.refusals), style="dim", highlight=False)
     if not calibrated:
         console.print(
             "This bundle is not calibrated: antiphon model calibrate adds rows with a promise.",

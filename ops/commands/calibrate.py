@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ops.quality.outcome import Outcome
     from ops.quality.question import Question
 
+_GENERATED = 5000  # requests
 CodecName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 
 
@@ -40,7 +41,10 @@ def calibrate(
     confidence: Annotated[float, typer.Option(help="Probability with which each promise holds.")] = 0.95,
     measure: Annotated[Measure, typer.Option(help="What an exit's confidence is.")] = "max_probability",
     codec: Annotated[CodecName, typer.Option(help="How states will travel to the cloud.")] = "fp16",
-    count: Annotated[int, typer.Option(min=1, help="Requests to generate for a home without --text.")] = 5000,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Texts to take at most; without --text: requests to generate, 5000."),
+    ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Of each text, read as the prompt.")] = 64,
     new_tokens: Annotated[int, typer.Option(min=1, help="Decoded after each prompt.")] = 64,
     splits: Annotated[
@@ -65,8 +69,8 @@ def calibrate(
     questions = _questions(opened, text, jsonl_field, count, prompt_tokens, new_tokens)
     check_enough(len(questions) // 2 if splits else len(questions), agreement, confidence)
     ladder = Ladder(opened, codec_named(codec))
-    with progress_bar("the full model answers") as progress:
-        outcome = run(ladder, questions, promise, agreement=agreement, seed=seed, progress=progress)
+    with progress_bars() as begin:
+        outcome = run(ladder, questions, promise, agreement=agreement, seed=seed, begin=begin)
     store(opened, outcome.calibration, agreement)
     _show(opened, outcome, agreement)
     if splits:
@@ -74,19 +78,30 @@ def calibrate(
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal; call what it gives with done and total."""
+def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Bars on the terminal, one for each title; call what a title gives with done and total."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console_err, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Progress(*columns, console=console_err, transient=True) as bars:
+
+        def begin(title: str) -> Callable[[int, int], None]:
+            task = bars.add_task(title, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield begin
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A single one."""
+    with progress_bars() as begin:
+        yield begin(title)
 
 
 def _questions(
     bundle: Bundle,
     paths: list[Path] | None,
     field: str | None,
-    count: int,
+    count: int | None,
     prompt_tokens: int,
     new_tokens: int,
 ) -> list[Question]:
@@ -96,7 +111,11 @@ def _questions(
     if bundle.kind == "home":
         tasks = sources.Tasks(bundle)
         seed = sources.CALIBRATION_SEED
-        requests = sources.exams(tasks, paths) if paths else sources.generated(tasks, count, seed)
+        requests = (
+            sources.exams(tasks, paths)[:count]
+            if paths
+            else sources.generated(tasks, count or _GENERATED, seed)
+        )
         return home_questions(bundle, tasks, requests)
     if not paths:
         msg = (
@@ -104,14 +123,15 @@ def _questions(
         )
         raise ConfigError(msg)
     return text_questions(
-        bundle, sources.texts(paths, field), prompt_tokens=prompt_tokens, new_tokens=new_tokens
+        bundle, sources.texts(paths, field)[:count], prompt_tokens=prompt_tokens, new_tokens=new_tokens
     )
 
 
 def _show(bundle: Bundle, outcome: Outcome, agreement: float) -> None:
-    from ops.quality.tables import codec_table, level_table, measure_table
+    from ops.quality.tables import codec_table, level_table, measure_sentence, measure_table
 
     console.print(measure_table(outcome.measures, bundle.partition.exits, agreement))
+    console.print(measure_sentence(outcome.measures), highlight=False)
     console.print(level_table(outcome.calibration))
     console.print(codec_table(outcome.calibration))
     for left_out, reason in outcome.left_out.items():
@@ -129,10 +149,11 @@ def _show_splits(
     from ops.quality.calibrate import Promise
     from ops.quality.splits import try_splits
 
-    found = try_splits(forest, Promise((agreement,), confidence, measure), count, seed)
+    with progress_bar("random halves") as progress:
+        found = try_splits(forest, Promise((agreement,), confidence, measure), count, seed, progress)
     console.print(
-        f"{count} random halves: the other half's agreement was below {agreement:g} in {found.below}; "
-        f"promised are at most {found.promised} on average, chance explains up to {found.explained}; "
-        f"lowest {min(found.realised, default=1.0):.4f}",
+        f"{count} random halves: {found.certified} of them certified {agreement:g}; the other half's "
+        f"agreement was below it in {found.below}; promised are at most {found.promised} on average, "
+        f"chance explains up to {found.explained}; lowest {min(found.realised, default=1.0):.4f}",
         highlight=False,
     )

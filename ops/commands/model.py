@@ -164,6 +164,10 @@ def _show(bundle: Bundle) -> None:
     table.add_row("positions", str(bundle.max_positions))
     table.add_row("digest", bundle.digest)
     console.print(table)
+    if bundle.calibration and levels:
+        from ops.quality.tables import level_table
+
+        console.print(level_table(bundle.calibration))
 
 
 def _mb(bundle: Bundle, file: str) -> str:

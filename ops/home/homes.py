@@ -87,7 +87,7 @@ def _area_name(rng: random.Random, names: Names) -> str:
     if rng.random() < 0.12:
         return f"{rng.choice(names.people)}'s {rng.choice(('room', 'bedroom', 'office', 'study'))}"
     if rng.random() < names.invented:
-        name = invented_name(rng).capitalize()
+        name = invented_name(rng, names).capitalize()
         return (
             f"{name} {rng.choice(('room', 'hall', 'corner', 'suite', 'house'))}"
             if rng.random() < 0.3
@@ -109,7 +109,7 @@ def _entity(rng: random.Random, names: Names, domain: str, areas: list[Area]) ->
 
 def _entity_name(rng: random.Random, names: Names, domain: str, thing: str, area: str | None) -> str:
     if rng.random() < names.invented * 0.8:
-        thing = _invented_thing(rng, thing)
+        thing = _invented_thing(rng, names, thing)
     kind = rng.random()
     if area and kind < 0.45:
         return _case(rng, thing if normalise(thing).startswith(normalise(area)) else f"{area} {thing}")
@@ -120,9 +120,9 @@ def _entity_name(rng: random.Random, names: Names, domain: str, thing: str, area
     return _case(rng, thing)
 
 
-def _invented_thing(rng: random.Random, thing: str) -> str:
+def _invented_thing(rng: random.Random, names: Names, thing: str) -> str:
     """Like "zorvik lamp", or "Zorvik" alone, or "zorvik bellows": brands, pets' names, family words."""
-    name = invented_name(rng)
+    name = invented_name(rng, names)
     return f"{name} {thing.rpartition(' ')[2]}" if rng.random() < 0.5 else name
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import msgspec
 import yaml
@@ -41,29 +42,52 @@ _ONSETS: Final = (
 )  # fmt: skip
 _NUCLEI: Final = ("a", "e", "i", "o", "u", "ai", "ee", "ou", "oa", "ia")
 _CODAS: Final = ("", "", "", "n", "r", "l", "x", "st", "m", "k", "sh", "ck", "nd", "p")
-_WORDS: Final = sorted(
-    {
-        word.lower()
-        for name in (*TRAIN.areas, *TRAIN.items, *TRAIN.queries, *chain.from_iterable(TRAIN.things.values()))
-        for word in name.split()
-        if word.isalpha() and len(word) > 2
-    }
-)
-# Halves of real words make new ones that look like words.
-_LONG_WORDS: Final = [word for word in _WORDS if len(word) > 4]
 
 
-def invented_name(rng: random.Random) -> str:
-    """A name of one to three words that no list holds: new words, or known ones in new company."""
+class _Words(NamedTuple):
+    """What names are invented from.
+
+    Attributes:
+        known: words of one side's names.
+        long: those of them that can be halved; halves of real words make new ones that look like words.
+    """
+
+    known: tuple[str, ...]
+    long: tuple[str, ...]
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Self:
+        known = tuple(sorted(words))
+        return cls(known, tuple(word for word in known if len(word) > 4))
+
+
+def _said_in(names: Names) -> frozenset[str]:
+    lists = (names.areas, names.items, names.queries, *names.things.values())
+    words = (word for name in chain.from_iterable(lists) for word in name.split())
+    return frozenset(word.lower() for word in words if word.isalpha() and len(word) > 2)
+
+
+_TRAIN_WORDS: Final = _Words.of(_said_in(TRAIN))
+_HELD_OUT_WORDS: Final = _Words.of(_said_in(HELD_OUT) - _said_in(TRAIN))
+
+
+def _words_for(names: Names) -> _Words:
+    return _HELD_OUT_WORDS if names is HELD_OUT else _TRAIN_WORDS
+
+
+def invented_name(rng: random.Random, names: Names) -> str:
+    """A name of one to three words that no list holds: new words, or one side's own in new company."""
     if rng.random() < 0.45:
-        return " ".join(rng.choice(_WORDS) for _ in range(rng.choice((2, 2, 2, 3))))
-    return " ".join(invented_word(rng) for _ in range(rng.choice((1, 1, 2))))
+        words = _words_for(names).known
+        return " ".join(rng.choice(words) for _ in range(rng.choice((2, 2, 2, 3))))
+    return " ".join(invented_word(rng, names) for _ in range(rng.choice((1, 1, 2))))
 
 
-def invented_word(rng: random.Random) -> str:
+def invented_word(rng: random.Random, names: Names) -> str:
     """A word of no list, so that the model learns to copy names and not to know them by heart."""
     if rng.random() < 0.5:
-        first, second = rng.choice(_LONG_WORDS), rng.choice(_LONG_WORDS)
+        words = _words_for(names).long
+        first, second = rng.choice(words), rng.choice(words)
         return first[: rng.randint(2, len(first) - 2)] + second[rng.randint(2, len(second) - 2) :]
     return "".join(
         rng.choice(_ONSETS) + rng.choice(_NUCLEI) + rng.choice(_CODAS)

@@ -59,7 +59,7 @@ _LACKING_PLACES: Final = (
 
 _REPORTED: Final = {"open": "on", "closed": "off", "on": "on", "off": "off"}
 
-# A home is asked so many things before the next one is built, which costs as much as a dozen samples.
+# Training asks a home so many things before the next one is built, which costs as much as a dozen samples.
 _REQUESTS_PER_HOME: Final = 12
 _MAX_REQUEST_CHARS: Final = 140
 
@@ -87,12 +87,21 @@ class SampleMaker:
         grammar: the templates.
         seed: everything random follows from it.
         held_out: draw names *and* phrasings that training never sees.
+        per_home: requests that share a home; 1 makes them independent of each other.
     """
 
-    def __init__(self, grammar: Grammar, seed: int, *, held_out: bool = False) -> None:
+    def __init__(
+        self,
+        grammar: Grammar,
+        seed: int,
+        *,
+        held_out: bool = False,
+        per_home: int = _REQUESTS_PER_HOME,
+    ) -> None:
         self._grammar = grammar
         self._rng = random.Random(seed)  # noqa: S311 — not for secrets
         self._held_out = held_out
+        self._per_home = per_home
         self._names: Names = HELD_OUT if held_out else TRAIN
         self._politeness = Politeness(self._names)
         self._blocks: dict[str, list[Block]] = {}
@@ -122,7 +131,7 @@ class SampleMaker:
         self._uses_left -= 1
         if self._uses_left <= 0:
             self._enter(random_home(self._rng, self._names))
-            self._uses_left = _REQUESTS_PER_HOME
+            self._uses_left = self._per_home
 
     def _enter(self, home: Home) -> None:
         self._home = home
@@ -292,7 +301,7 @@ class SampleMaker:
         """Something to ask for; mostly of the domain, but nobody knows what a home lacks."""
         kind = self._rng.random()
         if self._rng.random() < self._names.invented / 3:
-            return f"{invented_word(self._rng)} {self._rng.choice(self._names.things[domain]).split()[-1]}"
+            return f"{self._invented()} {self._rng.choice(self._names.things[domain]).split()[-1]}"
         if kind < 0.18:
             domain = self._rng.choice(("light", "switch", "fan", "cover", "media_player", "climate"))
         thing = self._rng.choice(self._names.things[domain])
@@ -302,13 +311,14 @@ class SampleMaker:
             return f"{self._rng.choice(self._names.adjectives)} {thing}"
         if kind < 0.6 and domain in ("cover", "lock"):
             return self._rng.choice(self._names.areas)
-        return invented_word(self._rng) if kind < 0.68 else thing
+        return self._invented() if kind < 0.68 else thing
 
     def _strange_area(self) -> str:
         invented = self._rng.random() < 0.15
-        return normalise(
-            f"{invented_word(self._rng)} room" if invented else self._rng.choice(self._names.areas)
-        )
+        return normalise(f"{self._invented()} room" if invented else self._rng.choice(self._names.areas))
+
+    def _invented(self) -> str:
+        return invented_word(self._rng, self._names)
 
 
 def _spoken(draft: Draft, slot: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,9 @@ _PHRASES: Final = Path(__file__).parent / "phrases"
 _CHATTER: Final = _PHRASES / "chatter.yaml"
 # One template in so many is kept from training, as long as its block keeps another.
 _HELD_OUT_EVERY: Final = 7
+_OPTIONAL: Final = re.compile(r"\[[^\[\]]*\]")
+_CARRIES_NOTHING: Final = re.compile(r"<the>|\b(?:the|a|an|my|our|please)\b")
+_NO_CHOICE: Final = re.compile(r"\([\s|]*\)")
 # hassil's greetings are chatter to us; the other two need what our homes do not describe.
 _SKIPPED_INTENTS: Final = frozenset({"HassRespond"})
 
@@ -83,8 +87,14 @@ class Grammar:
         if raw is None:  # the package without its English data is a broken installation
             raise RuntimeError("home-assistant-intents has no English data; reinstall it")
         self._intents = Intents.from_dict(raw)
-        self.blocks = [*self._package_blocks(), *self._our_blocks()]
-        self._chatter = _sides([self._template(text) for text in _read(_CHATTER)["sentences"]])
+        blocks = [*self._package_blocks(), *self._our_blocks()]
+        chatter, held_out = _sides([self._template(text) for text in _read(_CHATTER)["sentences"]])
+        known = {bare_wording(item.text) for block in blocks for item in block.train}
+        known |= {bare_wording(item.text) for item in chatter}
+        self.blocks = [
+            msgspec.structs.replace(block, held_out=_unlike(block.held_out, known)) for block in blocks
+        ]
+        self._chatter = (chatter, _unlike(held_out, known))
 
     def say(self, template: Template, rng: random.Random, fill: Fill) -> str:
         """One random sentence of `template`; `fill` gives the words for each list."""
@@ -191,6 +201,22 @@ def _sides(templates: list[Template]) -> tuple[tuple[Template, ...], tuple[Templ
     for item in templates:
         (train if zlib.crc32(item.text.encode()) % _HELD_OUT_EVERY else held_out).append(item)
     return (tuple(train), tuple(held_out)) if train else (tuple(held_out), ())
+
+
+def bare_wording(text: str) -> str:
+    """A template without what carries no meaning: optional parts, articles, "please".
+
+    `[please] start <the> {name}` and `please start {name}` are both `start {name}`.
+    """
+    wording, before = text.lower(), ""
+    while wording != before:  # optional parts hold others
+        before, wording = wording, _OPTIONAL.sub(" ", wording)
+    return " ".join(_NO_CHOICE.sub(" ", _CARRIES_NOTHING.sub(" ", wording)).split())
+
+
+def _unlike(templates: tuple[Template, ...], known: Collection[str]) -> tuple[Template, ...]:
+    """Those that training does not know in other clothes."""
+    return tuple(item for item in templates if bare_wording(item.text) not in known)
 
 
 _CATEGORIES: Final = {

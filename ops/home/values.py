@@ -58,14 +58,14 @@ def _either(words: tuple[str, ...], names: Names, rng: random.Random) -> str:
     """One of `words`, or an invented one or two: free text must be copied, not recognised."""
     if rng.random() > names.invented:
         return rng.choice(words)
-    return invented_name(rng)
+    return invented_name(rng, names)
 
 
 def _message(rng: random.Random, names: Names) -> str:
     """Something to announce, some of it with a word that only this family knows."""
     words = rng.choice(names.messages).split()
     if rng.random() < names.invented:
-        words[rng.randrange(len(words))] = invented_word(rng)
+        words[rng.randrange(len(words))] = invented_word(rng, names)
     return " ".join(words)
 
 

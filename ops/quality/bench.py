@@ -13,7 +13,7 @@ from ops.quality.costs import Costs, costs_of, used
 from ops.quality.forest import Forest, Progress
 from ops.quality.ladder import Ladder
 from ops.quality.levels import decided, rung_shares
-from ops.quality.marks import is_invalid, is_right, rouge_l
+from ops.quality.marks import acts, is_invalid, is_refused, is_right, rouge_l
 from ops.quality.policy import Policy, Reading, Trace, exit_alone, unsplit_policy
 from ops.quality.question import Question, home_questions
 from ops.quality.range import Range
@@ -58,11 +58,19 @@ def settings_of(bundle: Bundle) -> list[Setting]:
 
 @dataclass(frozen=True)
 class Marks:
-    """What answers to requests are worth."""
+    """What answers to requests are worth.
+
+    Attributes:
+        exact: share that does what was asked, of held-out requests.
+        natural_exact: the same of those that people wrote.
+        invalid: answers of both that are no action, or not of this home.
+        acted_on_refusals: answers of both that act where a refusal is right.
+    """
 
     exact: float
     natural_exact: float | None
     invalid: int
+    acted_on_refusals: int
 
 
 class Bench:
@@ -145,18 +153,21 @@ class Bench:
             cloud_flop_share=1.0 if alone else use.cloud_flops / max(1, use.unsplit_flops),
             uplink_bytes_per_token=None if alone else use.uplink_bytes / tokens,
             invalid_actions=0 if marks is None else marks.invalid,
+            wrong_actions_on_refusals=None if marks is None else marks.acted_on_refusals,
         )
 
     def _marks(self, requests: Sequence[Request], traces: Sequence[Trace], held_out: int) -> Marks:
-        right, invalid = [], 0
+        right, invalid, acted = [], 0, 0
         for request, trace in zip(requests, traces, strict=True):
             task = self._tasks.of(request.home)
             output = task.decode(trace.tokens)
             action: Any = task.read(request.text, output).action
             right.append(is_right(action, request))
             invalid += is_invalid(output, action, request.home)
+            acted += is_refused(request) and acts(action)
         natural = right[held_out:]
-        return Marks(float(np.mean(right[:held_out])), float(np.mean(natural)) if natural else None, invalid)
+        written = float(np.mean(natural)) if natural else None
+        return Marks(float(np.mean(right[:held_out])), written, invalid, acted)
 
 
 def _shares(setting: Setting, times: Times | None) -> Range:

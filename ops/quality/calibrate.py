@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ops.quality.evidence import Evidence
-from ops.quality.forest import Forest
+from ops.quality.forest import Forest, Progress
 from ops.quality.path import Point, threshold_path
 from ops.quality.policy import Policy, Reading, Trace, unsplit_policy
 from ops.quality.risk import best_bet, certified, least_texts, p_value
@@ -125,9 +125,17 @@ def fit(forest: Forest, tuning: Sequence[int], promise: Promise) -> Fit:
 
 
 def certify(
-    forest: Forest, chosen: Fit, tuning: Sequence[int], testing: Sequence[int], promise: Promise
+    forest: Forest,
+    chosen: Fit,
+    tuning: Sequence[int],
+    testing: Sequence[int],
+    promise: Promise,
+    progress: Progress | None = None,
 ) -> list[Certified]:
-    """For each promise that the testing texts support, the laxest candidate that keeps it."""
+    """For each promise that the testing texts support, the laxest candidate that keeps it.
+
+    `progress` is called with the candidates tested and in all; the test may end before the last.
+    """
     test = _Test(promise)
     policies = chosen.policies
     for start in range(0, len(policies), _AT_ONCE):
@@ -135,6 +143,8 @@ def certify(
         tuned, tested = forest.decode(some, tuning), forest.decode(some, testing)
         for policy, bets, traces in zip(some, tuned, tested, strict=True):
             test.add(policy, _losses(bets), traces)
+        if progress is not None:
+            progress(min(start + _AT_ONCE, len(policies)), len(policies))
         if test.is_over:
             break
     return test.kept()

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ops.quality.ladder import Ladder, Lane
 from ops.quality.policy import Missing, Policy, Trace, walk
 from ops.quality.question import Question
 from ops.quality.tree import Tree
 
-# Questions that are decoded side by side: bounds the KV caches in memory.
-_LANES = 96
+# Questions that are decoded side by side: more make products no faster, and their KV caches must fit.
+_MOST_LANES: Final = 96
+_CACHE_BYTES: Final = 1 << 30
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # done, and in all
+Begin = Callable[[str], Progress]  # called with a part's title when it begins
 _Answers = Generator[Missing, None, list[Trace]]
+
+
+def unseen(title: str) -> Progress:  # noqa: ARG001  the port's signature
+    """A `Begin` that shows nothing."""
+    return lambda _done, _total: None
 
 
 @dataclass
@@ -39,6 +47,7 @@ class Forest:
     def __init__(self, ladder: Ladder, questions: Iterable[Question]) -> None:
         self.ladder = ladder
         self.trees = [Tree(question) for question in questions]
+        self._lanes = lanes(max((ladder.lane_bytes(tree.question) for tree in self.trees), default=0))
 
     def decode(
         self,
@@ -75,7 +84,7 @@ class Forest:
         done: dict[int, list[Trace]],
     ) -> list[_Seat]:
         """Seat waiting questions; those that need no forward at all are done at once."""
-        while len(seats) < _LANES and (index := next(iter(waiting), None)) is not None:
+        while len(seats) < self._lanes and (index := next(iter(waiting), None)) is not None:
             tree = self.trees[index]
             answers = _answers(tree, policies)
             try:
@@ -94,6 +103,11 @@ class Forest:
                 seat.tree.root = branch
             else:
                 place.after[token] = branch
+
+
+def lanes(lane_bytes: int) -> int:
+    """How many questions are decoded side by side, if the caches of one take as much as `lane_bytes`."""
+    return max(1, min(_MOST_LANES, _CACHE_BYTES // max(1, lane_bytes)))
 
 
 def _answers(tree: Tree, policies: Sequence[Policy]) -> _Answers:

@@ -20,6 +20,7 @@ from ops.quality.question import Question
 from ops.quality.spread import Floats, Spread, best_token, spread
 from ops.quality.tree import Branch, Place
 from shared.model.bundle import Bundle
+from shared.model.cache import most_room
 from shared.model.loading import load_cloud, load_edge
 from shared.model.precision import FLOAT32, Precision
 from shared.model.stage import Segment, Stage, StageCache
@@ -133,6 +134,11 @@ class Ladder:
     def lane(self, question: Question) -> Lane:
         """A place for a question; its caches live as long as it does."""
         return Lane(question, [stage.new_cache() for stage in self._stages])
+
+    def lane_bytes(self, question: Question) -> int:
+        """What a question's caches take at most."""
+        room = most_room(len(question.prompt) + question.max_new_tokens)
+        return sum(stage.cache_bytes(room) for stage in self._stages)
 
     def extend(self, wanted: Sequence[tuple[Lane, Missing]]) -> list[Branch]:
         """What follows each missing branch; each lane at most once."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from edge_agent.home.home import Home
-from edge_agent.home.vocabulary import FREE_NAME_INTENTS
+from edge_agent.home.vocabulary import FREE_NAME_INTENTS, says_enough
 from edge_agent.home.words import normalise
 from ops.home.sample import is_exact
 from ops.quality.sources import Request
@@ -22,12 +22,26 @@ def is_right(action: Any, request: Request) -> bool:
 
 
 def is_invalid(output: str, action: Any, home: Home) -> bool:
-    """Whether what the model wrote is no action or refusal, or names what the home does not have."""
+    """Whether what the model wrote is no action or refusal, lacks a slot, or names what the home lacks."""
     if isinstance(action, dict) and action.get("error") == "not_understood":
         return True
     written = json.loads(output)
     items = written if isinstance(written, list) else [written]
-    return any(not _is_known(item, home) for item in items)
+    return any(not _is_whole(item) or not _is_known(item, home) for item in items)
+
+
+def acts(action: Any) -> bool:
+    """Whether anything would be carried out: `action` is no refusal."""
+    return not (isinstance(action, dict) and "error" in action)
+
+
+def is_refused(request: Request) -> bool:
+    """Whether every right answer is a refusal."""
+    return not any(map(acts, request.right))
+
+
+def _is_whole(item: dict[str, Any]) -> bool:
+    return "intent" not in item or says_enough(item["intent"], item.get("slots", {}))
 
 
 def _is_known(item: dict[str, Any], home: Home) -> bool:
@@ -50,9 +64,7 @@ def _spelled(names: Iterable[str]) -> set[str]:
 
 def _text(action: Any) -> str:
     """JSON of an action; of a refusal only its code."""
-    return json.dumps(
-        {"error": action["error"]} if isinstance(action, dict) and "error" in action else action
-    )
+    return json.dumps(action if acts(action) else {"error": action["error"]})
 
 
 def rouge_l(reference: str, text: str) -> float:

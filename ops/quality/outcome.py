@@ -19,7 +19,7 @@ from ops.quality.calibrate import (
 from ops.quality.codecs import answer_passages, compare
 from ops.quality.costs import costs_of
 from ops.quality.evidence import Evidence
-from ops.quality.forest import Forest, Progress
+from ops.quality.forest import Begin, Forest, unseen
 from ops.quality.ladder import Ladder
 from ops.quality.levels import calibration_of, level_of
 from ops.quality.path import threshold_path
@@ -35,7 +35,10 @@ from shared.tensors.codec import CODECS
 
 # Answers that codecs are compared on: some thousand tokens, of which a few in a thousand differ.
 _CODEC_ANSWERS: Final = 500
-_TIMED: Final = 24  # answers: cloud time per token is a rough figure, of this machine alone
+# Answers that are timed: some hundred decided tokens. Those of homes are short, and few of their tokens
+# are the cloud's; each answer to a text is a second of a large model's time.
+_TIMED_HOME: Final = 200
+_TIMED_TEXT: Final = 24
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def calibrate(
     *,
     agreement: float,
     seed: int,
-    progress: Progress | None = None,
+    begin: Begin = unseen,
 ) -> Outcome:
     """Calibrate a bundle.
 
@@ -97,17 +100,17 @@ def calibrate(
         promise: all levels.
         agreement: the one that must be had.
         seed: of the split into tuning and testing texts.
-        progress: called while the full model answers.
+        begin: shows each long part of the work.
 
     Raises:
         ConfigError: the texts are too few for `agreement`.
     """
     check_enough(len(questions), agreement, promise.confidence)
     forest = Forest(ladder, questions)
-    forest.decode([unsplit_policy(ladder.exits)], progress=progress)
+    forest.decode([unsplit_policy(ladder.exits)], progress=begin("the full model answers"))
     tuning, testing = parts(range(len(questions)), seed)
     chosen = fit(forest, tuning, promise)
-    kept = certify(forest, chosen, tuning, testing, promise)
+    kept = certify(forest, chosen, tuning, testing, promise, begin("thresholds are tested"))
     tested = [questions[index] for index in testing]
     codecs = _codec_scores(forest, testing[:_CODEC_ANSWERS])
     return Outcome(
@@ -135,9 +138,10 @@ def _calibration(
     codecs: Sequence[CodecScore],
 ) -> Calibration:
     policies = [each.policy for each in kept]
-    times = Stopwatch(ladder).compare(tested[:_TIMED], policies, rounds=1)
+    timed = _TIMED_HOME if ladder.bundle.kind == "home" else _TIMED_TEXT
+    times = Stopwatch(ladder).compare(tested[:timed], policies, rounds=1)
     costs = costs_of(ladder.bundle, ladder.codec)
-    levels = [level_of(each, costs, timed) for each, timed in zip(kept, times, strict=True)]
+    levels = [level_of(each, costs, spent) for each, spent in zip(kept, times, strict=True)]
     traces = kept[0].traces if kept else []
     return calibration_of(ladder, promise, chosen.reading, levels, traces, codecs)
 

@@ -31,6 +31,7 @@ class Row(msgspec.Struct, frozen=True):
         cloud_flop_share: floating point operations in the cloud, likewise.
         uplink_bytes_per_token: encoded states sent, without message headers; None where text is sent.
         invalid_actions: answers that are no action or name what the home does not have, on all requests.
+        wrong_actions_on_refusals: answers that act where a refusal is right, on all requests; None for texts.
     """
 
     setting: str
@@ -47,6 +48,7 @@ class Row(msgspec.Struct, frozen=True):
     cloud_flop_share: float
     uplink_bytes_per_token: float | None
     invalid_actions: int
+    wrong_actions_on_refusals: int | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -57,6 +59,7 @@ class Report(msgspec.Struct, frozen=True):
         machine, commit: where and by which code.
         settings: the run's options.
         requests: held-out requests, or texts. natural_requests: those that people wrote.
+        refusals: how many of both are to be refused.
         rows: the full model first, then each exit alone, thresholds, calibrated levels.
         summary: the figures that are looked at over time, flat.
     """
@@ -68,6 +71,7 @@ class Report(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     requests: int
     natural_requests: int
+    refusals: int
     rows: list[Row]
     summary: dict[str, float]
 
@@ -80,6 +84,7 @@ def summary(rows: list[Row], exits: int) -> dict[str, float]:
         "edge_exact": edge.exact,
         "natural_exact": full.natural_exact,
         "edge_agreement": edge.agreement,
+        "wrong_actions_on_refusals": full.wrong_actions_on_refusals,
     }
     if full.exact is not None:
         found["invalid_actions"] = sum(row.invalid_actions for row in rows)

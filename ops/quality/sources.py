@@ -9,13 +9,18 @@ from typing import Any, Final
 
 import msgspec
 
+import ops.home
+from edge_agent.home.grammar import ActionGrammar
 from edge_agent.home.home import Home, load_home
 from edge_agent.home.prompt import answer_text
-from edge_agent.task import HomeActionTask
+from edge_agent.task import HomeActionTask, home_grammar
 from ops.home.sample import Sample, load_exam
 from ops.tuning.text import documents
 from shared.errors import ConfigError
 from shared.model.bundle import Bundle
+
+# Requests as people say them, blind to the templates; see the README beside them.
+NATURAL: Final = Path(ops.home.__file__).parent / "natural" / "requests.jsonl"
 
 # Each use of generated requests has its own: what is calibrated on is never what is reported on.
 CALIBRATION_SEED: Final = 20_260_202
@@ -38,26 +43,31 @@ class Request:
 
 
 class Tasks:
-    """One task for each home, made once."""
+    """One task for each home, made once; all share a grammar's memory of tokens."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
+        self._grammar: ActionGrammar | None = None
         self._by_home: dict[int, tuple[Home, HomeActionTask]] = {}
 
     def of(self, home: Home) -> HomeActionTask:
         """The task of a home object."""
         if id(home) not in self._by_home:
+            self._grammar = self._grammar or home_grammar(self._bundle)
             # The home is kept beside its task: its id stays its own.
-            self._by_home[id(home)] = (home, HomeActionTask(self._bundle, home))
+            self._by_home[id(home)] = (home, HomeActionTask(self._bundle, home, self._grammar))
         return self._by_home[id(home)][1]
 
 
 def generated(tasks: Tasks, count: int, seed: int) -> list[Request]:
-    """Requests in homes and phrasings that training never sees."""
+    """Requests in homes and phrasings that training never sees, each in a home of its own.
+
+    A promise counts on texts that know nothing of each other: those of one home share its names.
+    """
     from ops.home.samples import SampleMaker
     from ops.home.templates import Grammar
 
-    maker = SampleMaker(Grammar(), seed, held_out=True)
+    maker = SampleMaker(Grammar(), seed, held_out=True, per_home=1)
     return [_request(tasks, maker.draw()) for _ in range(count)]
 
 
@@ -102,7 +112,7 @@ def written(path: Path) -> list[Request]:
                 homes[ask.home] = load_home(path.parent / "homes" / f"{ask.home}.yaml")
             found.append(Request(homes[ask.home], ask.request, (ask.action, *ask.accept)))
     except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"{path} holds no written requests: {error}. See tests/home/natural.") from error
+        raise ConfigError(f"{path} holds no written requests: {error}. See ops/home/natural.") from error
     return found
 
 

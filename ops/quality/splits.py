@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ops.quality.calibrate import Promise, certify, check_enough, fit, parts
-from ops.quality.forest import Forest
+from ops.quality.forest import Forest, Progress
 from ops.quality.risk import most_failures
 
 
@@ -30,6 +30,11 @@ class Splits:
     tried: int
 
     @property
+    def certified(self) -> int:
+        """In how many splits there was a promise to keep."""
+        return len(self.realised)
+
+    @property
     def below(self) -> int:
         """In how many splits the agreement fell short."""
         return sum(value < self.agreement for value in self.realised)
@@ -45,8 +50,10 @@ class Splits:
         return most_failures(self.tried, 1.0 - self.confidence)
 
 
-def try_splits(forest: Forest, promise: Promise, count: int, seed: int) -> Splits:
-    """Calibrate for the promise's one agreement on random halves.
+def try_splits(
+    forest: Forest, promise: Promise, count: int, seed: int, progress: Progress | None = None
+) -> Splits:
+    """Calibrate for the promise's one agreement on random halves; `progress` counts them.
 
     Raises:
         ConfigError: half of the texts are too few for the promise.
@@ -54,9 +61,11 @@ def try_splits(forest: Forest, promise: Promise, count: int, seed: int) -> Split
     (agreement,) = promise.agreements
     indices = range(len(forest.trees))
     check_enough(len(indices) // 2, agreement, promise.confidence)
-    realised = [
-        value for split in range(count) for value in _realised(forest, promise, indices, seed + split)
-    ]
+    realised: list[float] = []
+    for split in range(count):
+        realised += _realised(forest, promise, indices, seed + split)
+        if progress is not None:
+            progress(split + 1, count)
     return Splits(agreement, promise.confidence, tuple(realised), count)
 
 

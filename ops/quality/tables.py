@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
-from ops.quality.outcome import MeasureScore
 from ops.quality.report import Row
 from shared.model.calibration import Calibration
 from shared.model.confidence import Measure
 
-REPORT_NOTE = (
+if TYPE_CHECKING:  # it loads torch, and `antiphon model info` shows a table
+    from ops.quality.outcome import MeasureScore
+
+_NOTE = (
     "cloud: tokens that the cloud decided, one request each. time, FLOPs: the cloud's, as shares of those of "
     "a cloud that answers alone on the same engine; a request catches up on many rows in one forward, which "
-    "is cheap in time, not in FLOPs. B up: bytes of states per token. forced: tokens to which the grammar "
-    "leaves no alternative, of all tokens; they count in no other column."
+    "is cheap in time, not in FLOPs. B up: bytes of states per token."
 )
+_FORCED = "forced"  # much the same in all rows: told once where a terminal has no room for it
+
+
+def report_note(rows: Sequence[Row], refusals: int) -> str:
+    """What the report's columns mean.
+
+    Args:
+        rows: the report's.
+        refusals: how many requests are to be refused.
+    """
+    acted = (
+        f" acted: answers that act, of the {refusals} requests that are to be refused." if refusals else ""
+    )
+    forced = _percent(rows[0].forced_share, digits=0)
+    return (
+        f"{_NOTE}{acted} To {forced} of the full model's tokens the grammar left no alternative; such forced "
+        "tokens count in no column."
+    )
 
 
 def report_table(title: str, rows: Sequence[Row]) -> Table:
     """The quality report, a row for each way to answer."""
     table = _table(title)
     table.add_column("setting", no_wrap=True)
-    columns = _columns(rows)
+    columns = [name for name in _columns(rows) if name != _FORCED]
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -59,12 +79,13 @@ def _cells(row: Row) -> dict[str, str]:
         "exact": _percent(row.exact),
         "natural": _percent(row.natural_exact),
         "ROUGE-L": "" if row.rouge_l is None else f"{row.rouge_l:.3f}",
+        "acted": "" if row.wrong_actions_on_refusals is None else str(row.wrong_actions_on_refusals),
         "agrees": _percent(row.agreement, digits=2),
         **{rung: _percent(share) for rung, share in row.exit_shares.items()},
         "time": _percent(row.cloud_time_share.median),
         "FLOPs": _percent(row.cloud_flop_share),
         "B up": "" if row.uplink_bytes_per_token is None else f"{row.uplink_bytes_per_token:.0f}",
-        "forced": _percent(row.forced_share, digits=0),
+        _FORCED: _percent(row.forced_share, digits=0),
     }
 
 
@@ -107,7 +128,7 @@ def codec_table(calibration: Calibration) -> Table:
 
 
 def measure_table(found: Mapping[Measure, MeasureScore], exits: Sequence[int], agreement: float) -> Table:
-    """How well each measure tells right guesses from wrong ones; the one that does best is bold.
+    """How well each measure tells right guesses from wrong ones.
 
     Args:
         found: the scores.
@@ -119,8 +140,15 @@ def measure_table(found: Mapping[Measure, MeasureScore], exits: Sequence[int], a
     for layer in exits:
         table.add_column(f"AUROC, exit {layer}", justify="right")
     table.add_column(f"no request, at {agreement:g}", justify="right")
-    best = max(found, key=lambda measure: sum(found[measure].areas))
     for measure, score in found.items():
         areas = (f"{area:.4f}" for area in score.areas)
-        table.add_row(measure, *areas, f"{score.kept:.1%}", style="bold" if measure == best else None)
+        table.add_row(measure, *areas, f"{score.kept:.1%}")
     return table
+
+
+def measure_sentence(found: Mapping[Measure, MeasureScore]) -> str:
+    """Which measure tells right guesses from wrong ones best, over all exits."""
+    means = {measure: sum(score.areas) / len(score.areas) for measure, score in found.items()}
+    best, *others = sorted(means, key=lambda measure: -means[measure])
+    rest = ", ".join(f"{measure} {means[measure]:.4f}" for measure in others)
+    return f"{best} separates best: its mean AUROC is {means[best]:.4f}, of the others {rest}"

@@ -20,13 +20,12 @@ from ops.quality.ladder import Ladder
 from ops.quality.marks import is_invalid, is_right
 from ops.quality.policy import unsplit_policy
 from ops.quality.question import home_questions
-from ops.quality.sources import Tasks, written
+from ops.quality.sources import NATURAL, Tasks, written
 from shared.bundles import bundle_path
 from shared.model.bundle import Bundle
 from shared.tensors.codec import codec_named
 
 EXAM = Path(__file__).with_name("exam.jsonl")
-NATURAL = Path(__file__).parent / "natural" / "requests.jsonl"
 DEMO = load_home(Path(edge_agent.home.__file__).with_name("demo.yaml"))
 
 Model = tuple[ExitModel, PreTrainedTokenizerFast]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,7 +59,7 @@ def test_thresholds_and_the_table_are_stored_in_the_bundle(bundle: Bundle, text:
         "--splits", 2, "--measure", "margin",
     )  # fmt: skip
     assert "quality 0.99 left out: needs at least" in output
-    assert "random halves" in output
+    assert "2 random halves: 2 of them certified 0.8" in output
     found = Bundle.open(bundle.path)
     assert found.digest == bundle.digest
     assert found.calibration is not None
@@ -70,6 +71,31 @@ def test_thresholds_and_the_table_are_stored_in_the_bundle(bundle: Bundle, text:
     assert sum(level.exit_shares.values()) == pytest.approx(1.0, abs=1e-5)
     assert level.request_rate == level.exit_shares["cloud"]
     assert found.calibration.documents == 28
+
+
+def test_the_report_says_which_measure_separates_best(bundle: Bundle, text: Path):
+    """In words: what is bold on a terminal is lost in a pipe."""
+    output = run("model", "calibrate", bundle.path, "--text", text, "--jsonl-field", "said", *LAX, *SHORT)
+    said = " ".join(output.split())  # a narrow terminal breaks lines
+    area = r"([01]\.\d{4})"
+    found = re.search(
+        rf"separates best: its mean AUROC is {area}, of the others \w+ {area}, \w+ {area}", said
+    )
+    assert found is not None
+    best, *others = map(float, found.groups())
+    assert best >= max(others)
+
+
+def test_a_calibrated_bundle_shows_its_levels_and_their_price(bundle: Bundle):
+    output = run("model", "info", calibrated(bundle).path)
+    assert "promises with a confidence of 0.95" in output
+    assert re.search(r"0\.99\s+1 1", output)
+
+
+def test_a_count_bounds_the_texts_that_are_taken(bundle: Bundle, text: Path):
+    given = ["model", "calibrate", bundle.path, "--text", text, "--jsonl-field", "said", *LAX, *SHORT]
+    with pytest.raises(ConfigError, match="10 texts are too few"):
+        run(*given, "--count", 10)
 
 
 def test_each_codecs_agreement_is_measured_and_stored(bundle: Bundle, text: Path):
@@ -133,8 +159,8 @@ async def test_a_request_chooses_thresholds_by_quality(bundle: Bundle):
 
 def test_ask_takes_a_quality(bundle: Bundle):
     answer = run(
-        "ask", "good night", "--json", "--local", "--bundle", calibrated(bundle).path, "--mode", "standalone",
-        "--quality", 0.85, "--max-new-tokens", 4,
+        "ask", "good night", "--json", "--local", "--bundle", calibrated(bundle).path, "--quality", 0.85,
+        "--max-new-tokens", 4,
     )  # fmt: skip
     assert set(json.loads(answer)["rungs"]) == {"edge-1"}
 
@@ -145,6 +171,12 @@ async def test_a_quality_that_was_not_calibrated_is_refused_with_those_there_are
             await edge.answer(Request("good night", quality=0.999))
         with pytest.raises(PromptError, match="both a threshold and a quality"):
             await edge.answer(Request("good night", quality=0.9, threshold=0.9))
+
+
+async def test_a_quality_is_refused_where_no_cloud_may_keep_it(bundle: Bundle):
+    async with agent(calibrated(bundle)) as edge:
+        with pytest.raises(PromptError, match="mode standalone never asks"):
+            await edge.answer(Request("good night", quality=0.85, mode="standalone"))
 
 
 async def test_a_bundle_without_calibration_promises_nothing(bundle: Bundle):

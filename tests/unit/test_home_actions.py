@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import edge_agent.home
 from edge_agent.home import HomeTask, load_home
 from edge_agent.home.prompt import answer_text
-from edge_agent.home.vocabulary import INTENT_SLOTS
+from edge_agent.home.vocabulary import INTENT_SLOTS, REQUIRED_SLOTS
 from shared.errors import PromptError
 
 HOME = load_home(Path(edge_agent.home.__file__).with_name("demo.yaml"))
@@ -145,6 +145,17 @@ def test_the_same_action_twice_is_done_once() -> None:
             '{"intent": "HassLightSet", "slots": {"name": "bedroom lamp", "brightness": NaN}}',
             "not_understood",
         ),
+        (output("HassLightSet", name=" bedroom lamp", color="banana"), "not_understood"),
+        (output("HassLightSet", name=" bedroom lamp", temperature=21), "not_understood"),
+        (output("HassClimateSetTemperature", area=" kitchen", temperature=6500), "not_understood"),
+        (output("HassSetVolumeRelative", area=" kitchen", volume_step=5000), "not_understood"),
+        (output("HassSetVolumeRelative", area=" kitchen", volume_step="sideways"), "not_understood"),
+        (output("HassTurnOff", domain="weather"), "not_understood"),
+        (output("HassTurnOff", area=" kitchen"), "not_understood"),
+        (output("HassLightSet", brightness=30), "not_understood"),
+        (output("HassListAddItem", item=" milk"), "not_understood"),
+        (output("HassStartTimer", conversation_command=" turn off the tv"), "not_understood"),
+        (output("HassTurnOn", name=" outdoor temperature"), "no_such_entity"),
         (output("HassTurnOn", name=" sauna"), "no_such_entity"),
         (output("HassTurnOn", area=" sauna", domain="light"), "no_such_area"),
         (output("HassTurnOn", floor=" attic", domain="light"), "no_such_area"),
@@ -160,6 +171,17 @@ def test_everything_else_becomes_a_refusal(written: str, code: str) -> None:
     assert isinstance(answer.action, dict)
     assert answer.action["error"] == code
     assert answer.action["reason"] in answer.text
+
+
+@pytest.mark.parametrize("intent", sorted(REQUIRED_SLOTS))
+def test_an_action_without_what_it_needs_is_a_refusal(intent: str) -> None:
+    """ "Turned on everything", "moved everything to None percent": nobody asked for that."""
+    assert not TASK.parse("whatever was asked", output(intent)).ok
+
+
+def test_what_an_intent_needs_are_slots_that_it_has() -> None:
+    for intent, groups in REQUIRED_SLOTS.items():
+        assert all(set(group) <= set(INTENT_SLOTS[intent]) for group in groups)
 
 
 json_values = st.recursive(

@@ -14,6 +14,7 @@ from edge_agent.home.home import parse_home
 from edge_agent.home.prompt import answer_text
 from edge_agent.home.refusal import Refusal
 from edge_agent.home.shortlist import MAX_REQUEST_WORDS, Shortlister
+from edge_agent.home.vocabulary import REQUIRED_SLOTS
 from edge_agent.token_paths import TokenPaths
 
 HOME = parse_home("""
@@ -28,6 +29,7 @@ entities:
   - {id: media_player.tv, name: TV, area: Bedroom}
   - {id: climate.t, name: Thermostat, area: Kitchen}
   - {id: todo.s, name: Shopping}
+  - {id: person.e, name: Emma}
 """)
 END = 0
 
@@ -157,8 +159,8 @@ def walked(request: str, text: str) -> TokenPaths:
 
 def test_an_endless_list_is_not_allowed():
     intents = [
-        "HassNevermind", "HassGetCurrentTime", "HassGetCurrentDate", "HassGetWeather", "HassTurnOn",
-        "HassTurnOff", "HassCancelTimer", "HassTimerStatus",
+        "HassNevermind", "HassGetCurrentTime", "HassGetCurrentDate", "HassGetWeather", "HassPauseTimer",
+        "HassUnpauseTimer", "HassCancelTimer", "HassTimerStatus",
     ]  # fmt: skip
     walk = walked("kettle on", listed(*({"intent": intent, "slots": {}} for intent in intents)))
     assert walk.allowed() == encode("]")
@@ -195,10 +197,67 @@ def test_an_action_that_can_only_repeat_is_not_begun():
 
 
 def test_a_slot_whose_only_value_would_repeat_is_not_begun():
-    """A free word is the last that a shopping list takes; the request has one."""
-    asked = listed(MILK, {"intent": "HassShoppingListAddItem", "slots": {}})
-    walk = walked("milk", asked + ', {"intent": "HassShoppingList')
+    """One room is in sight; what is left is to name none."""
+    asked = listed({"intent": "HassCancelAllTimers", "slots": {"area": "Kitchen"}})
+    walk = walked("milk", asked + ', {"intent": "HassCancelAllTimers", "slots": {')
+    assert walk.allowed() == encode("}")
+
+
+def test_a_free_word_that_would_repeat_is_not_asked_for():
+    """The request has one word, and a shopping list takes nothing else."""
+    walk = walked("milk", listed(MILK) + ', {"intent": "HassShoppingList')
     assert walk.allowed() == encode("C")
+
+
+@pytest.mark.parametrize("intent", sorted(REQUIRED_SLOTS))
+@pytest.mark.parametrize("request_", ["bedroom lamp, kettle and emma to 20 percent upstairs", "xyzzy"])
+def test_no_action_ends_before_it_says_what_it_needs(intent: str, request_: str):
+    assert not accepts(request_, answer_text({"intent": intent, "slots": {}}))
+
+
+@pytest.mark.parametrize(
+    ("request_", "action"),
+    [
+        ("dim the bedroom lamp", {"intent": "HassLightSet", "slots": {"name": "Bedroom lamp"}}),
+        ("dim it", {"intent": "HassLightSet", "slots": {"brightness": 30}}),
+        ("off upstairs", {"intent": "HassTurnOff", "slots": {"floor": "First floor"}}),
+        ("shopping please", {"intent": "HassListAddItem", "slots": {"name": "Shopping"}}),
+        ("light in 5 minutes", {"intent": "HassStartTimer", "slots": {"conversation_command": "light"}}),
+    ],
+)  # fmt: skip
+def test_half_of_what_it_needs_is_not_enough(request_: str, action):
+    assert not accepts(request_, answer_text(action))
+
+
+def test_an_intent_that_nothing_in_sight_completes_is_not_begun():
+    """The home has no vacuum and no number was said."""
+    walk = walked("start the vacuum", '{"intent": "HassV')
+    assert walk.allowed() == encode("a")  # "acuumCleanArea": the kitchen could be meant
+    assert "C" in map(chr, walked("start the vacuum", '{"intent": "HassVacuum').allowed())
+    assert "S" not in map(chr, walked("start the vacuum", '{"intent": "HassVacuum').allowed())
+    with pytest.raises(ValueError, match="not allowed"):
+        walked("warm it up", '{"intent": "HassClimateSetT')
+
+
+def test_a_slot_behind_which_nothing_could_complete_the_action_is_not_offered():
+    """A length that is left out can't be said any more behind what to do then."""
+    begun = '{"intent": "HassStartTimer", "slots": {"'
+    assert "c" not in map(chr, walked("lamp off in 5 minutes", begun).allowed())
+    assert "c" in map(chr, walked("lamp off in 5 minutes", f'{begun}minutes": 5, "').allowed())
+
+
+@pytest.mark.parametrize(
+    ("request_", "action"),
+    [
+        ("thermostat to daylight", {"intent": "HassClimateSetTemperature", "slots": {"temperature": 6500}}),
+        ("lamp 21 degrees", {"intent": "HassLightSet", "slots": {"domain": "light", "temperature": 21}}),
+        ("turn on emma", {"intent": "HassTurnOn", "slots": {"name": "Emma"}}),
+        ("everybody off", {"intent": "HassTurnOff", "slots": {"domain": "person"}}),
+        ("dim the blinds", {"intent": "HassLightSet", "slots": {"domain": "cover", "brightness": 30}}),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_for_an_intent_is_not_offered(request_: str, action):
+    assert not accepts(request_, answer_text(action))
 
 
 @pytest.mark.parametrize("request_", [*REQUESTS, "milk milk milk milk"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.home.home import Area, Entity, Home
-from ops.quality.marks import is_invalid, is_right, rouge_l
+from ops.quality.marks import acts, is_invalid, is_refused, is_right, rouge_l
 from ops.quality.sources import Request
 
 LAMP = Entity(id="light.lamp", name="Desk lamp", area="Study", state="off")
@@ -40,11 +40,23 @@ def test_a_refusal_is_right_by_its_code_whatever_its_words():
         ('{"intent": "HassTurnOn", "slots": {"area": " attic", "domain": "light"}}', True),
         ('[{"intent": "HassTurnOn", "slots": {"area": " study", "domain": "light"}}]', False),
         ('{"intent": "HassCancelTimer", "slots": {"name": " anything"}}', False),
+        ('{"intent": "HassTurnOn", "slots": {}}', True),
+        ('{"intent": "HassLightSet", "slots": {"name": " desk lamp"}}', True),
+        ('[{"intent": "HassNevermind", "slots": {}}, {"intent": "HassStartTimer", "slots": {}}]', True),
         ('{"error": "no_such_entity"}', False),
     ],
 )
-def test_an_action_that_names_what_the_home_lacks_is_invalid(output: str, *, invalid: bool):
+def test_an_action_that_lacks_a_slot_or_names_what_the_home_lacks_is_invalid(output: str, *, invalid: bool):
     assert is_invalid(output, {"error": "no_such_entity"}, HOME) is invalid
+
+
+def test_a_request_is_to_be_refused_if_no_right_answer_acts():
+    refusal = {"error": "not_a_command"}
+    assert is_refused(Request(HOME, "sing", (refusal, {"error": "no_such_entity"})))
+    assert not is_refused(Request(HOME, "light", (refusal, ON)))
+    assert acts(ON)
+    assert acts([ON, OFF])
+    assert not acts({"error": "no_such_area", "reason": "…"})
 
 
 def test_text_that_is_no_action_is_invalid():
