@@ -11,6 +11,7 @@ time, never text. Any number of tokens may be wanted at once; a rewind takes bac
     CLOSED    open, ask                      OPENING   SendOpen(epoch + 1)
     OPENING   Opened                         OPEN      SendStep… for what is wanted, if anything is
     OPENING   deadline, Busy, Refused*       OPENING   SendOpen(epoch + 1) while attempts last
+    OPENING   Opened of an older epoch       OPENING   – (this open and later ones may take twice as long)
     OPEN      ask                            ASKING    SendStep… from the believed frontier
     ASKING    ask                            ASKING    SendStep… behind those that are waited for
     ASKING    Tokens of a step waited for    ASKING    Answered… (OPEN when nothing is wanted any more)
@@ -22,7 +23,9 @@ time, never text. Any number of tokens may be wanted at once; a rewind takes bac
     OPEN, ASKING  push                       same      SendStep… that want nothing
     OPEN      worker gone, Refused*          CLOSED    –
     not OPENING  Opened of another worker    same      – (`is_in_vain`: the link sends it a Close)
-    any       attempts or time used up       CLOSED    Failed, if anything is wanted
+    any       attempts or time used up       CLOSED    Failed if anything is wanted, else NotTaken
+    OPENING   the third Refused*             CLOSED    the same
+    ASKING    the third Refused*             OPENING   – (SendOpen when an open's deadline is over)
     any       the answer's time is over      CLOSED    Failed, if anything is wanted (late)
     any       link lost                      CLOSED    Failed, if anything is wanted
     any       Refused, not retryable         REFUSED   Failed, if anything is wanted
@@ -46,11 +49,11 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
-from edge_agent.in_flight import ROWS_PER_DEADLINE, InFlight
+from edge_agent.in_flight import InFlight
 from edge_agent.patience import Patience
 from edge_agent.reply_time import ReplyTime
 from edge_agent.rungs import Guess
-from edge_agent.session_actions import Action, Answered, Failed, SendOpen, SendStep
+from edge_agent.session_actions import Action, Answered, Failed, NotTaken, SendOpen, SendStep
 from edge_agent.states import StateLog
 from edge_agent.uplink import Uplink
 from edge_agent.upload import Upload
@@ -70,6 +73,12 @@ from shared.wire.messages import (
 )
 
 OUT_OF_TIME = "the answer's time was over"
+# Silence may be one worker's, so time alone bounds how often another is asked. But a pool that has said no so
+# often to an open means it, and workers that take a session and don't keep it are asked less often.
+MAX_REBUFFS = 3
+# How much longer an open may take where workers are heard too late; and a step than an open did.
+MAX_OPEN_GROWTH = 4
+STEP_PER_OPEN = 3
 # A worker that keeps answering Resume to what it asked for, and gets no further, is broken: go elsewhere.
 MAX_RESUMES = 4
 # A step over which so many workers died may be what kills them: no third one gets it.
@@ -134,6 +143,13 @@ class CloudSession:
         self._in_flight = InFlight(reply_time or ReplyTime(), uplink or Uplink())
         self._wants: dict[int, _Wanted] = {}  # by position, ascending
         self._open_due_s = math.inf  # in phase OPENING
+        self._opened_s = 0.0  # when the latest open was sent
+        self._open_took_s = 0.0
+        self._open_growth = 1
+        self._search_end_s = math.inf  # of a search that nothing is wanted of
+        self._resting = False  # in phase OPENING: the next open is sent when it is time
+        self._setback = ""  # what went wrong last
+        self._rebuffs = 0
         self._attempts_left = 0
         self._busy_until_s = 0.0  # until then a busy pool costs no attempt
         self._resumes = 0  # one after another without progress
@@ -167,7 +183,7 @@ class CloudSession:
             self._take_heart(now_s)
             self._deaths = 0
         for want in wants:
-            give_up_s = now_s + self.patience.deadline_s + self._allowance_s(want.position)
+            give_up_s = now_s + self.patience.deadline_s + self.patience.catch_up_s(want.position + 1)
             self._wants[want.position] = _Wanted(want, give_up_s, until_s)
         return self._done(self._asked(wants, now_s))
 
@@ -188,9 +204,16 @@ class CloudSession:
 
     def on_message(self, message: ToEdge, now_s: float) -> list[Action]:
         """A word from a worker; words of other epochs are dropped."""
-        if message.epoch != self.epoch or self.phase is Phase.REFUSED:
+        if self.phase is Phase.REFUSED:
             return []
+        if message.epoch != self.epoch:
+            return self._done(self._heard_late(message))
         return self._done(self._heard(message, now_s))
+
+    @property
+    def is_unserved(self) -> bool:
+        """Whether the session has no worker, and nothing that is wanted waits for one."""
+        return self.phase is Phase.CLOSED or (self.phase is Phase.OPENING and not self._wants)
 
     def is_in_vain(self, message: Opened) -> bool:
         """Whether a worker has taken a session that it will never serve: it need not keep it.
@@ -214,7 +237,7 @@ class CloudSession:
             case Refused(retryable=False):
                 return self._refuse(message.message)
             case Refused():
-                return self._lost_worker(now_s, message.message)
+                return self._rebuffed(now_s, message.message)
             case Busy():
                 return self._on_busy(message, now_s)
 
@@ -226,7 +249,8 @@ class CloudSession:
 
     def _overdue(self, now_s: float) -> list[Action]:
         if now_s >= self._give_up_s:
-            return self._give_up(f"the cloud did not answer within {self.patience.deadline_s:g} s")
+            words = f"the cloud did not answer within {self.patience.deadline_s:g} s"
+            return self._give_up(f"{words}: {self._setback}" if self._setback else words)
         if now_s >= self._until_s:
             return self._give_up(OUT_OF_TIME, late=self._is_first_try)
         if self.phase is Phase.OPENING:
@@ -265,8 +289,8 @@ class CloudSession:
 
     @property
     def _give_up_s(self) -> float:
-        """When the oldest question has waited for long enough."""
-        return min((wanted.give_up_s for wanted in self._wants.values()), default=math.inf)
+        """When the oldest question has waited for long enough, or a search that nothing waits for."""
+        return min((wanted.give_up_s for wanted in self._wants.values()), default=self._search_end_s)
 
     @property
     def _until_s(self) -> float:
@@ -306,7 +330,8 @@ class CloudSession:
     def _on_opened(self, message: Opened, now_s: float) -> list[Action]:
         if self.phase is not Phase.OPENING:
             return []  # a duplicate
-        self.phase = Phase.OPEN
+        self.phase, self._resting = Phase.OPEN, False
+        self._open_took_s = min(now_s - self._opened_s, self._open_patience_s)
         self.worker = message.worker
         self._upload.open_at(message.frontier)
         return self._send_all(now_s)
@@ -315,7 +340,7 @@ class CloudSession:
         if self.phase is not Phase.ASKING:
             return []
         if any(drawn.token >= self._vocab_size for drawn in message.tokens):
-            return self._lost_worker(now_s, f"worker {self.worker} sent a token that the model does not have")
+            return self._rebuffed(now_s, f"worker {self.worker} sent a token that the model does not have")
         answers = [
             self._answered(drawn, message, now_s)
             for drawn in message.tokens
@@ -341,24 +366,53 @@ class CloudSession:
         self._resumes = 1 if message.frontier > self._resumed_at else self._resumes + 1
         self._resumed_at = max(self._resumed_at, message.frontier)
         if self._resumes > MAX_RESUMES:
-            return self._lost_worker(now_s, f"worker {self.worker} keeps losing the session")
+            return self._rebuffed(now_s, f"worker {self.worker} keeps losing the session")
         self._upload.resume_at(message.frontier, message.taken)
         return self._send_all(now_s)
 
     def _on_busy(self, message: Busy, now_s: float) -> list[Action]:
         if self.phase not in {Phase.OPENING, Phase.ASKING}:
             return self._lost_worker(now_s, "the pool is busy")
-        self.phase = Phase.OPENING  # of a step: look for a worker when it is time, like after an open
         if now_s < self._busy_until_s:
             self._attempts_left += 1
-        self._open_due_s = now_s + min(message.retry_after_s, self.patience.open_deadline_s)
-        return []
+        return self._rest(now_s, message.retry_after_s)  # of a step too
 
     def _take_heart(self, now_s: float) -> None:
         """All attempts are there again: nothing was asked, or an answer came."""
         self._attempts_left = self.patience.attempts
         self._busy_until_s = now_s + self.patience.open_deadline_s
+        self._search_end_s = now_s + self.patience.deadline_s
+        self._setback, self._rebuffs = "", 0
         self._resumes, self._resumed_at = 0, -1
+
+    def _heard_late(self, message: ToEdge) -> list[Action]:
+        """A word of another epoch is dropped; but that a worker took an open tells how long one takes."""
+        if isinstance(message, Opened) and message.epoch < self.epoch and self.phase is Phase.OPENING:
+            self._open_growth = min(MAX_OPEN_GROWTH, 2 * self._open_growth)
+            self._open_due_s = max(self._open_due_s, self._opened_s + self._open_patience_s)
+        return []
+
+    @property
+    def _open_patience_s(self) -> float:
+        return self._open_growth * self.patience.open_deadline_s
+
+    def _rebuffed(self, now_s: float, reason: str) -> list[Action]:
+        """A worker says no, or what it says will not do: try the next one, at first at once."""
+        if self._resting:
+            return []  # a duplicate: nobody has been asked since
+        self._rebuffs += 1
+        if self._rebuffs < MAX_REBUFFS or self.phase is Phase.OPEN:
+            return self._lost_worker(now_s, reason)
+        if self.phase is Phase.OPENING:
+            return self._give_up(reason)
+        self._setback = reason
+        return self._rest(now_s, self.patience.open_deadline_s)
+
+    def _rest(self, now_s: float, rest_s: float) -> list[Action]:
+        """Look for a worker when it is time."""
+        self.phase, self._resting = Phase.OPENING, True
+        self._open_due_s = now_s + min(rest_s, self.patience.open_deadline_s)
+        return []
 
     def _lost_worker(self, now_s: float, reason: str) -> list[Action]:
         if self.phase in {Phase.ASKING, Phase.OPENING}:
@@ -371,16 +425,19 @@ class CloudSession:
         if self._attempts_left == 0:
             return self._give_up(reason)
         self._attempts_left -= 1
+        self._setback, self._resting = reason, False
         self.epoch += 1
         self._upload.begin(self.epoch)
         self._resumed_at = -1
         self.phase = Phase.OPENING
-        self._open_due_s = now_s + self.patience.open_deadline_s
+        self._opened_s = now_s
+        self._open_due_s = now_s + self._open_patience_s
         return [SendOpen(Open(self.epoch, self._digest, rows_codec(self._codec), self._sampling))]
 
     def _give_up(self, reason: str, *, late: bool = False) -> list[Action]:
+        searched = self.phase is Phase.OPENING and not self._wants
         self.phase = Phase.CLOSED
-        return self._fail(reason, late=late)
+        return [NotTaken(reason)] if searched else self._fail(reason, late=late)
 
     def _refuse(self, reason: str) -> list[Action]:
         self.phase = Phase.REFUSED
@@ -411,12 +468,14 @@ class CloudSession:
         for step in steps:
             if step.wants:
                 self.phase = Phase.ASKING
-                self._in_flight.add(step, rows, sent_bytes, self.patience.step_deadline_s, now_s)
+                self._in_flight.add(step, rows, sent_bytes, self._step_patience_s(rows), now_s)
         return [SendStep(self.worker, step) for step in steps]
 
-    def _allowance_s(self, position: int) -> float:
-        """What the longest catch-up that `position` may need adds to a deadline."""
-        return self.patience.step_deadline_s * (position + 1) / ROWS_PER_DEADLINE
+    def _step_patience_s(self, rows: int) -> float:
+        """How long a step may take: on a link that was slow to open a session, longer."""
+        return max(
+            self.patience.step_deadline_s, STEP_PER_OPEN * self._open_took_s
+        ) + self.patience.catch_up_s(rows)
 
 
 class _Wanted(NamedTuple):

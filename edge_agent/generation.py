@@ -26,6 +26,11 @@ PREFILL_TOKENS = 64
 class Cloud(Protocol):
     """A session's way to the cloud, as `LinkedSession` is."""
 
+    @property
+    def hopeful(self) -> bool:
+        """Whether questions would be sent at all."""
+        ...
+
     def listen(self, replies: Replies) -> None:
         """Tell `replies` what comes of questions."""
         ...
@@ -164,6 +169,8 @@ class Generation:
         if self._cloud is None or not self._pace.eager:
             return
         for length in range(PREFILL_TOKENS, len(self._session.ids) - PREFILL_TOKENS, PREFILL_TOKENS):
+            if not self._cloud.hopeful:
+                return  # parts take longer than the whole
             await self._engine.prefill(self._session, length)
             self._cloud.push()
 

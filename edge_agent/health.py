@@ -3,10 +3,13 @@
     state       it means                              event                 next
     --------    -----------------------------------   -------------------   -------------------------------
     ONLINE      asks are answered, or none was yet    an ask failed         DEGRADED
+                                                      nobody took a session DEGRADED
                                                       the pool is deserted  DEGRADED
     DEGRADED    the broker is there, the cloud was    an ask is answered    ONLINE
-                silent: after a cool-down one         a worker came         ONLINE
-                session at a time tries (a probe)     an ask failed         DEGRADED, twice the cool-down
+                silent: after a cool-down one         a worker joined       ONLINE
+                session at a time looks for a         a session was taken   DEGRADED, no cool-down
+                worker (a probe), and nobody          an ask failed         DEGRADED, twice the cool-down
+                waits for it                          nobody took a session DEGRADED, twice the cool-down
     OFFLINE     no connection, or the broker did      a new connection      ONLINE
                 not answer when it was probed
     any                                               connection lost       OFFLINE
@@ -15,8 +18,10 @@ The signals are asks that went unanswered, the connection, presence, and the ans
 broker, which the link sends when an ask failed. An ask whose answer just had too little time is none of
 them. A keep-alive alone would let a frozen broker or half a connection pass for tens of seconds.
 
-The cool-down doubles with each failure, so that a home without a working cloud loses little time.
-Sessions that have a worker are not held back: their own deadlines judge it.
+A probe is made for somebody's answer, and that answer does not wait for it: its tokens are the edge's own
+until a worker has taken the session. So a home whose cloud is away waits once, not once in each answer.
+The cool-down doubles with each failure. Sessions that have a worker are not held back: their own deadlines
+judge it.
 """
 
 from __future__ import annotations
@@ -53,7 +58,7 @@ class LinkHealth:
         return LinkState.DEGRADED if self.failures else LinkState.ONLINE
 
     def may_open(self, now_s: float) -> bool:
-        """Whether a session may look for a worker; after a failure, one at a time may."""
+        """Whether a session may look for a worker; after a failure, one at a time may, as a probe."""
         if not self.connected or now_s < self.retry_at_s:
             return False
         if self.failures:
@@ -66,8 +71,12 @@ class LinkHealth:
         self.on_success()
 
     def on_success(self) -> None:
-        """The cloud has answered, or a worker came."""
+        """The cloud has answered, or a worker joined."""
         self.failures = 0
+        self.retry_at_s = 0.0
+
+    def on_taken(self) -> None:
+        """A worker took a session. Whether it answers is to be seen; the next may look for one as well."""
         self.retry_at_s = 0.0
 
     def on_failure(self, now_s: float) -> None:

@@ -18,8 +18,6 @@ from shared.wire.messages import Step
 
 # Steps of at most so many rows take about as long as one of a single row: their times are comparable.
 FEW_ROWS = 16
-# Rows that may take as long as one step: a deadline grows with the catch-up it waits for.
-ROWS_PER_DEADLINE = 256
 
 
 @dataclass(slots=True)
@@ -74,17 +72,18 @@ class InFlight:
         """Wait for none of them any more."""
         self._steps.clear()
 
-    def add(self, step: Step, rows: int, sent_bytes: int, step_deadline_s: float, now_s: float) -> None:
+    def add(self, step: Step, rows: int, sent_bytes: int, patience_s: float, now_s: float) -> None:
         """Wait for a step that was just sent.
 
         Args:
             step: it.
             rows: that went up with it, its own included.
             sent_bytes: their states.
-            step_deadline_s: how long a step of few rows may take.
+            patience_s: how long it may take. Twice as long as replies take in any case: on a slow link each
+                step would else go up again, or never be answered.
             now_s: the caller's clock.
         """
-        patience_s = step_deadline_s * (1 + rows / ROWS_PER_DEADLINE)
+        patience_s = max(patience_s, 2 * self._reply_time.likely_s)
         few_rows = rows <= FEW_ROWS
         half_s = patience_s / 2
         wait_s = self._reply_time.resend_after_s(half_s) if few_rows else half_s

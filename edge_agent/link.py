@@ -23,7 +23,7 @@ from edge_agent.health import LinkHealth, LinkState
 from edge_agent.pool import Pool
 from edge_agent.reply_time import ReplyTime
 from edge_agent.rungs import Guess
-from edge_agent.session_actions import Action, Answered, Failed, SendOpen, SendStep
+from edge_agent.session_actions import Action, Answered, Failed, NotTaken, SendOpen, SendStep
 from edge_agent.uplink import Uplink
 from edge_agent.want import Want
 from shared.errors import AntiphonError, LinkError
@@ -96,9 +96,15 @@ class LinkedSession:
         self._replies = replies
 
     def open(self) -> None:
-        """Look for a worker while the edge is still reading the prompt."""
-        if self._link.health.may_open(self._link.now_s()):
-            self.perform(self.core.open(self._link.now_s()))
+        """Look for a worker while the edge is still reading the prompt, or goes on alone."""
+        now_s = self._link.now_s()
+        if self.core.phase is Phase.CLOSED and self._link.health.may_open(now_s):
+            self.perform(self.core.open(now_s))
+
+    @property
+    def hopeful(self) -> bool:
+        """Whether a question would be sent, now or as soon as a worker has taken the session."""
+        return not self._absence()
 
     def ask(self, wants: Sequence[Want], until_s: float = math.inf) -> None:
         """Ask for tokens. Each is told to the listener, or that none will come, within the patience.
@@ -107,12 +113,12 @@ class LinkedSession:
             wants: ascending, behind all that is wanted already.
             until_s: when an answer is of no use any more, on the event loop's clock.
         """
-        now_s = self._link.now_s()
-        absence = self._absence(now_s)
+        absence = self._absence()
         if absence:
+            self.open()
             self._tell_none(absence)
         else:
-            self.perform(self.core.ask(wants, now_s, until_s))
+            self.perform(self.core.ask(wants, self._link.now_s(), until_s))
 
     def push(self) -> None:
         """Send the states that the worker lacks, so that the next question finds them there."""
@@ -123,19 +129,17 @@ class LinkedSession:
         self.core.rewind(length)
         self._set_timer()
 
-    def _absence(self, now_s: float) -> str:
-        """Why a question has no chance; empty when it has one.
+    def _absence(self) -> str:
+        """Why a question does not wait for the cloud; empty when it does.
 
-        The breaker holds back sessions that need a worker; one that has a worker may always ask it.
+        A session that has a worker may always ask it. One that needs a worker, while the cloud is silent,
+        goes on alone until it has one.
         """
-        health = self._link.health
         if self.core.phase is Phase.REFUSED:
             return self.core.refusal
-        if not health.connected:
+        if not self._link.health.connected:
             return BROKER_AWAY
-        if self.core.phase is Phase.CLOSED and not health.may_open(now_s):
-            return self._link.why_nobody() or CLOUD_RESTING
-        return ""
+        return self._link.why_rest() if self.core.is_unserved else ""
 
     def close(self) -> None:
         """End the session here and at its worker."""
@@ -159,6 +163,8 @@ class LinkedSession:
                         self._replies.on_reply(CloudReply(position, guess, compute_us, queue_us))
                 case Failed() as failure:
                     self._fail(failure)
+                case NotTaken(reason):
+                    self._link.note_failure(self._link.why_nobody() or reason)
         self._set_timer()
 
     def _fail(self, failure: Failed) -> None:
@@ -275,13 +281,17 @@ class CloudLink:
         """Why no worker takes a session, as far as presence tells."""
         return self._pool.absence()
 
+    def why_rest(self) -> str:
+        """Why nobody waits for a worker to take a session; empty when somebody would."""
+        return self.why_nobody() or (CLOUD_RESTING if self.health.failures else "")
+
     def note_success(self) -> None:
         """An ask was answered."""
         self.health.on_success()
         self._tell()
 
     def note_failure(self, reason: str) -> None:
-        """An ask went unanswered: rest, and see whether the broker is there at all."""
+        """An ask or an open went unanswered: rest, and see whether the broker is there at all."""
         log.warning("cloud_unavailable", reason=reason)
         if self.health.connected:
             self.health.on_failure(self.now_s())
@@ -348,11 +358,19 @@ class CloudLink:
             log.warning("reply_refused", code=error.code, reason=str(error))
             return
         session = self._sessions.get(address.session)
-        if isinstance(message, Opened) and (session is None or session.core.is_in_vain(message)):
+        if isinstance(message, Opened):
+            self._note_opened(message, session, address)
+        if session is not None:
+            session.perform(session.core.on_message(message, self.now_s()))
+
+    def _note_opened(
+        self, message: Opened, session: LinkedSession | None, address: topics.SessionAddress
+    ) -> None:
+        """A worker took a session: that is a sign of life, and tell one that took it in vain."""
+        self.health.on_taken()
+        if session is None or session.core.is_in_vain(message):
             farewell = Close(message.epoch, elsewhere=session is not None)
             self._publish_control(topics.steps_topic(address, message.worker), encode(farewell))
-        elif session is not None:
-            session.perform(session.core.on_message(message, self.now_s()))
 
     def _on_worker_status(self, incoming: Incoming) -> None:
         try:
@@ -361,18 +379,18 @@ class CloudLink:
         except AntiphonError as error:
             log.warning("status_refused", code=error.code, reason=str(error))
             return
-        was_deserted = self._pool.deserted
+        was_deserted, was_there = self._pool.deserted, self._pool.has(worker)
         if not self._pool.hear(worker, status):
             return
-        self._note_pool(was_deserted=was_deserted)
+        self._note_pool(was_deserted=was_deserted, joined=self._pool.has(worker) and not was_there)
         if not status.online:
             for session in list(self._sessions.values()):
                 session.perform(session.core.on_worker_gone(worker, self.now_s(), lost=status.lost))
 
-    def _note_pool(self, *, was_deserted: bool) -> None:
-        """Nobody to ask: rest. Somebody again: ask at once."""
+    def _note_pool(self, *, was_deserted: bool, joined: bool) -> None:
+        """Nobody to ask: rest. Somebody new: ask at once, whoever else was thought to be there."""
         if self._pool.deserted and not was_deserted:
             self.health.on_failure(self.now_s())
-        elif was_deserted and not self._pool.deserted:
+        elif joined or (was_deserted and not self._pool.deserted):
             self.health.on_success()
         self._tell()

@@ -30,6 +30,10 @@ class Pool:
         """Whether everybody has left, or everybody who is there serves another bundle."""
         return not self._ours and (self._met or bool(self._strangers))
 
+    def has(self, worker: str) -> bool:
+        """Whether that worker is there and serves this bundle."""
+        return worker in self._ours
+
     def forget(self) -> None:
         """The connection is lost: who vanishes meanwhile sends no will, and the next one tells anew."""
         self._ours.clear()

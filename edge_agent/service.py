@@ -27,7 +27,7 @@ from edge_agent.link import CloudLink
 from edge_agent.patience import Patience
 from edge_agent.task import task_for
 from shared.bundles import bundle_path
-from shared.config import Settings
+from shared.config import EdgeSection, Settings
 from shared.model.bundle import Bundle
 from shared.model.loading import load_edge
 from shared.model.precision import precision_named
@@ -139,7 +139,6 @@ def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings
         threads=edge.threads,
     )
     warm_up(model.stages, model.heads)
-    patience = Patience(edge.open_deadline_s, edge.step_deadline_s, edge.max_attempts, edge.deadline_s)
     return engine, AgentSettings(
         policy,
         edge.codec,
@@ -148,10 +147,15 @@ def _load(bundle: Bundle, settings: Settings) -> tuple[EdgeEngine, AgentSettings
         edge.upload,
         edge.latency_budget_s,
         edge.max_new_tokens,
-        patience,
+        patience_of(edge),
         bundle.calibration,
         exact_codec=_exact_codec(settings),
     )
+
+
+def patience_of(edge: EdgeSection) -> Patience:
+    """How long that edge waits for the cloud."""
+    return Patience(edge.open_deadline_s, edge.step_deadline_s, edge.max_attempts, edge.deadline_s)
 
 
 def _exact_codec(settings: Settings) -> str:

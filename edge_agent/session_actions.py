@@ -42,4 +42,10 @@ class Failed(NamedTuple):
     late: bool = False
 
 
-Action = SendOpen | SendStep | Answered | Failed
+class NotTaken(NamedTuple):
+    """No worker took the session, and nothing was wanted of one yet."""
+
+    reason: str
+
+
+Action = SendOpen | SendStep | Answered | Failed | NotTaken

@@ -159,9 +159,12 @@ class EdgeSection:
             `exact` they travel in fp32, unless `mode` and a codec are both set here.
         deadline_s: How long a token may wait for the cloud before the edge says its own; long contexts have
             more.
-        step_deadline_s: How long a step may take before another worker is asked.
-        max_attempts: How many workers are asked for a token before the edge says its own.
-        open_deadline_s: How long an open may take.
+        step_deadline_s: How long a step may take before another worker is asked. More than a worker's
+            `max_queue_ms`.
+        max_attempts: How often a token is tried before the edge says its own; so many that `deadline_s`
+            alone bounds it.
+        open_deadline_s: How long an open may take before another worker is asked. Seven of them fit into
+            `deadline_s` behind a step, so that a silent worker among others degrades hardly an answer.
         max_new_tokens: Longest answer.
         home: YAML file that describes the home; empty: the demo home.
         threads: Torch threads.
@@ -177,9 +180,9 @@ class EdgeSection:
     thresholds: Shares = ()
     codec: CodecSetting = "fp16"
     deadline_s: Seconds = 3.0
-    step_deadline_s: Seconds = 1.0
-    max_attempts: Count = 3
-    open_deadline_s: Seconds = 0.5
+    step_deadline_s: Seconds = 0.6
+    max_attempts: Count = 100
+    open_deadline_s: Seconds = 0.375
     max_new_tokens: Count = 256
     home: str = ""
     threads: Count = 1
@@ -208,7 +211,8 @@ class WorkerSection:
         bytes_per_s_per_edge: Bytes of those messages.
         steps_per_s_per_tenant: Messages that all edges together may send to this worker.
         bytes_per_s_per_tenant: Bytes of those messages.
-        redis_url: `redis://[user:password@]host:port/0`; empty: logs stay in this process.
+        redis_url: `redis://[user:password@]host:port/0`, or `redis+cluster://…`; empty: logs stay in this
+            process.
     """
 
     id: Id = field(default_factory=lambda: f"w-{secrets.token_hex(4)}")

@@ -81,13 +81,17 @@ async def test_a_broker_that_is_not_there_at_the_start_is_used_when_it_comes(
 async def test_a_broker_without_workers_costs_one_deadline_and_the_edge_says_so(
     tiny: Reference, embedded_server: ServerProcess
 ):
-    given = {"edge__open_deadline_s": 0.2, "edge__max_attempts": 1}
+    """One deadline in all: later answers wait for nobody, though each of them looks for a worker."""
+    given = {"edge__open_deadline_s": 0.2, "edge__step_deadline_s": 0.5, "edge__deadline_s": 2.0}
     async with _local_agent(embedded_server, tiny, **given) as agent:
         assert await agent.wait_for_link(10.0)
-        answer = await agent.answer(Request(PROMPT, threshold=1.0, max_new_tokens=8))
-    assert answer.degraded
-    assert "no worker" in answer.note
-    assert len(answer.tokens) == 8
+        answers = [await agent.answer(Request(PROMPT, threshold=1.0, max_new_tokens=8)) for _ in range(3)]
+    assert all(answer.degraded for answer in answers)
+    assert [len(answer.tokens) for answer in answers] == [8, 8, 8]
+    first, *later = answers
+    assert "no worker" in first.note
+    assert first.timings.cloud_wait_ms < 3_000
+    assert all(answer.timings.cloud_wait_ms < 500 for answer in later)
 
 
 async def test_a_pool_of_another_bundle_refuses_with_both_digests(

@@ -42,7 +42,7 @@ async def test_a_worker_that_hangs_is_left_behind_and_its_late_words_change_noth
     install: Install, tiny: Reference, own_broker: ServerProcess
 ):
     expected = [tiny.generate(prompt, NEW_TOKENS) for prompt in PROMPTS]
-    given = {"edge__step_deadline_s": 1.0, "edge__open_deadline_s": 1.0, "edge__max_attempts": 8}
+    given = {"edge__step_deadline_s": 1.0, "edge__open_deadline_s": 1.0}
     async with install(own_broker, tiny.bundle.path, workers=2, **given) as home:
         send_signal(home, "worker-1", signal.SIGSTOP)
         try:
@@ -59,8 +59,7 @@ async def test_sessions_that_were_evicted_for_memory_come_back_with_the_same_tex
 ):
     prompts = [f"{number} " + "is anybody home? " * 30 for number in range(8)]
     expected = [tiny.generate(prompt, NEW_TOKENS) for prompt in prompts]
-    given = {"worker__kv_budget_mib": 1, "edge__max_attempts": 20}
-    async with install(embedded_server, tiny.bundle.path, workers=1, **given) as home:
+    async with install(embedded_server, tiny.bundle.path, workers=1, worker__kv_budget_mib=1) as home:
         answers = await home.ask_all(prompts, threshold=1.0, max_new_tokens=NEW_TOKENS)
     assert texts(answers) == expected
     positions = sum(answer["cloud"]["answers"] for answer in answers)

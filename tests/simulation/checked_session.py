@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from edge_agent.cloud_session import CloudSession, Phase
-from edge_agent.in_flight import ROWS_PER_DEADLINE
 from edge_agent.patience import Patience
 from edge_agent.reply_time import ReplyTime
 from edge_agent.session_actions import Action, Answered, Failed, SendStep
@@ -56,7 +55,7 @@ class CheckedSession(CloudSession):
         """Ask, and remember what, and until when."""
         self.ahead += len(wants) if self._questions else 0
         for want in wants:
-            allowance_s = self.patience.step_deadline_s * (want.position + 1) / ROWS_PER_DEADLINE
+            allowance_s = self.patience.catch_up_s(want.position + 1)
             bound_s = min(until_s, now_s + self.patience.deadline_s + allowance_s)
             self._questions[want.position] = _Question(want, max(now_s, bound_s))
         actions = super().ask(wants, now_s, until_s)

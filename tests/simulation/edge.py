@@ -211,6 +211,11 @@ class _TracedWay:
         self.listen = linked.listen
         self.ask = linked.ask
 
+    @property
+    def hopeful(self) -> bool:
+        """See `Cloud.hopeful`."""
+        return self._linked.hopeful
+
     def push(self) -> None:
         """See `Cloud.push`."""
         before = self._linked.core.rows_sent

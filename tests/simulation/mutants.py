@@ -73,8 +73,8 @@ MUTANTS = (
         "the edge believes words of old epochs",
         CloudSession,
         "on_message",
-        "message.epoch != self.epoch or ",
-        "",
+        "message.epoch != self.epoch",
+        "False",
     ),
     Mutant(
         "tokens of an old step are believed",

@@ -34,8 +34,8 @@ from tests.simulation.worker import SESSION_TTL_S, SimWorker
 LONGEST_S = 4_000.0
 # After the last sign of life: what waits for the store, the time to live, and two sweeps.
 AFTERMATH_S = SESSION_TTL_S + MAX_WAIT_S + 15.0
-# Attempts and time that no bounded storm uses up.
-ENDLESS = Patience(attempts=1_000_000, deadline_s=300.0)
+# Attempts and time that no bounded storm uses up, and a step's deadline with room for several resends.
+ENDLESS = Patience(step_deadline_s=1.0, attempts=1_000_000, deadline_s=300.0)
 
 
 @dataclass(slots=True)

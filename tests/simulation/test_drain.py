@@ -11,18 +11,17 @@ from broker.group_reader import singles
 from broker.transport import Incoming
 from edge_agent.cloud_session import Phase
 from edge_agent.in_flight import InFlight
-from edge_agent.patience import Patience
 from shared.wire.codec import decode_to_edge
 from shared.wire.messages import Busy, Refused, ToEdge, Tokens
 from tests.simulation.edge import SimSession
 from tests.simulation.mutants import Mutant
 from tests.simulation.scene import calm_weather, run_well
-from tests.simulation.storm import Storm
+from tests.simulation.storm import ENDLESS, Storm
 from tests.simulation.weather import Weather
 from tests.simulation.worker import SimWorker
 
 # After that a silent worker is left. Who waits for less was told by a resend, or by presence.
-BOUND_S = Patience().step_deadline_s
+BOUND_S = ENDLESS.step_deadline_s
 # A worker with other sessions to pass on, or a slow store, stays so long.
 LINGERS_S = 5.0
 # As many of a session's answers come before its worker is told to leave.

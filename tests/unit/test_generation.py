@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from edge_agent.cloud_session import OUT_OF_TIME
 from edge_agent.decode import DecodeLoop
 from edge_agent.exits import ExitPolicy
-from edge_agent.generation import Generation, Pace
+from edge_agent.generation import PREFILL_TOKENS, Generation, Pace
 from edge_agent.link import CloudReply, Replies
 from edge_agent.lookahead import Lookahead
 from edge_agent.reply_time import ReplyTime
@@ -31,6 +31,8 @@ class UnsureEngine:
 
 class SlowerCloud:
     """Is asked once, and then the link gets slow."""
+
+    hopeful = True
 
     def __init__(self, reply_time: ReplyTime) -> None:
         self.asked: list[Want] = []
@@ -60,3 +62,52 @@ async def test_a_question_that_is_too_late_does_not_give_up_those_that_are_on_th
     cloud.replies.on_reply(CloudReply(0, Guess(5, 0.9)))
     assert await running == "length"
     assert [(each.token, each.degraded) for each in loop.tokens] == [(5, False), (6, True)]
+
+
+class Reader:
+    """Counts the parts in which a prompt is read."""
+
+    is_busy = False
+
+    def __init__(self) -> None:
+        self.parts = 0
+
+    async def prefill(self, _session: SimpleNamespace, _length: int) -> None:
+        self.parts += 1
+
+    async def run_stage(self, *_: object) -> Guess:
+        return Guess(4, 0.9)
+
+
+class Way:
+    """A way to the cloud on which nothing is asked."""
+
+    def __init__(self, *hopes: bool) -> None:
+        self._hopes = list(hopes)
+        self.pushed = 0
+
+    @property
+    def hopeful(self) -> bool:
+        return self._hopes.pop(0)
+
+    def listen(self, _replies: Replies) -> None:
+        """Nothing is told."""
+
+    def push(self) -> None:
+        self.pushed += 1
+
+
+async def parts_of_a_prompt(way: Way) -> int:
+    engine = Reader()
+    session = SimpleNamespace(ids=[3] * (4 * PREFILL_TOKENS + 1), void=False)
+    loop = DecodeLoop(len(session.ids), ExitPolicy((0.8,)), 1, (), "unsure")
+    making = Generation(loop, engine, session, way, lambda _: None, Pace(eager=True))  # type: ignore[arg-type]
+    assert await making.run() == "length"
+    return engine.parts
+
+
+async def test_a_prompt_is_read_in_parts_only_while_somebody_may_want_its_states():
+    """Parts take longer than the whole, and an answer of the edge alone must not be slower than that."""
+    assert await parts_of_a_prompt(Way(False)) == 0
+    assert await parts_of_a_prompt(Way(True, False)) == 1
+    assert await parts_of_a_prompt(Way(*[True] * 3)) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.in_flight import FEW_ROWS, ROWS_PER_DEADLINE, InFlight
+from edge_agent.in_flight import FEW_ROWS, InFlight
 from edge_agent.reply_time import ReplyTime
 from edge_agent.uplink import Uplink
 from shared.wire.messages import Step
@@ -75,14 +75,14 @@ def test_each_late_step_goes_up_again_after_twice_the_wait_and_then_its_worker_i
     assert in_flight.again(0.62) == [first]
     assert in_flight.again(0.72) == [second]
     assert in_flight.again(0.99) == []
-    assert in_flight.due_s == pytest.approx(DEADLINE_S * (1 + 1 / ROWS_PER_DEADLINE))
+    assert in_flight.due_s == pytest.approx(DEADLINE_S)
     assert in_flight.again(1.01) is None
 
 
-def test_a_catch_up_is_waited_for_longer_and_says_nothing_about_the_link(
+def test_how_long_a_catch_up_took_says_nothing_about_replies_to_a_single_row(
     in_flight: InFlight, reply_time: ReplyTime
 ):
-    in_flight.add(step(1, 5), ROWS_PER_DEADLINE, BYTES, DEADLINE_S, 0.0)
+    in_flight.add(step(1, 5), FEW_ROWS + 1, BYTES, 2 * DEADLINE_S, 0.0)
     assert in_flight.due_s == pytest.approx(1.0)
     in_flight.settle(1, 5, 0.9)
     assert reply_time.mean_s == 0.1
@@ -107,3 +107,11 @@ def test_only_a_reply_to_a_step_that_went_up_once_tells_how_fast_bytes_travel(
     in_flight.again(0.5)
     in_flight.settle(2, 6, 0.6)
     assert uplink.replies == 1
+
+
+def test_on_a_link_slower_than_the_patience_a_step_goes_up_once_and_is_answered():
+    in_flight = InFlight(ReplyTime(mean_s=1.2, deviation_s=0.05), Uplink())
+    in_flight.add(step(1, 5), 1, BYTES, DEADLINE_S, 0.0)
+    assert in_flight.due_s == pytest.approx(1.3)
+    in_flight.settle(1, 5, 1.25)
+    assert not in_flight

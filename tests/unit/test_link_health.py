@@ -43,6 +43,17 @@ def test_after_a_failure_one_session_at_a_time_tries_and_a_success_lets_all():
     assert health.may_open(0.3)
 
 
+def test_a_session_that_was_taken_lets_the_next_one_try_but_only_an_answer_ends_the_rest():
+    """A worker may take sessions and answer none of them."""
+    health = LinkHealth(connected=True)
+    health.on_failure(0.0)
+    assert health.may_open(0.3)
+    health.on_taken()
+    assert health.state is LinkState.DEGRADED
+    assert health.may_open(0.31)
+    assert not health.may_open(0.32)
+
+
 def test_the_rest_between_probes_grows_to_four_seconds_and_no_further():
     health = LinkHealth(connected=True)
     for now_s in range(50):
@@ -82,6 +93,17 @@ def test_a_pool_is_deserted_when_its_last_worker_has_left():
     pool.hear("w2", gone())
     assert pool.deserted
     assert pool.absence() == "no worker is online"
+
+
+def test_a_worker_is_there_from_its_birth_to_its_end_if_it_serves_this_bundle():
+    pool = Pool("m", "d1")
+    assert not pool.has("w1")
+    pool.hear("w1", here())
+    pool.hear("w2", here("d2"))
+    assert pool.has("w1")
+    assert not pool.has("w2")
+    pool.hear("w1", gone())
+    assert not pool.has("w1")
 
 
 def test_an_old_will_does_not_desert_the_pool():
