@@ -38,14 +38,17 @@ class Budget:
         return self._holders.get(session, 0)
 
     def make_room(self, delivery: Delivery) -> bool:
-        """See that one more delivery may be held; False when not even an empty broker could hold it."""
+        """See that one more delivery may be held; False when nobody can give way for it."""
         if _bytes_alone(delivery) > self._max_bytes:
             return False
         while not self._fits(delivery):
+            held_bytes = self._total_bytes
             for session in sorted(self._holders, key=self.held_by, reverse=True):
                 session.give_way()
                 if self._fits(delivery):
-                    break
+                    return True
+            if self._total_bytes == held_bytes:
+                return False
         return True
 
     def hold(self, session: Session, delivery: Delivery) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.embedded import packets
+from broker.embedded.budget import Budget
 from broker.embedded.encoding import encode
+from broker.embedded.message import Message
 from broker.embedded.packets import MQTT_5, Publish
 from broker.embedded.properties import Properties
 from broker.embedded.reasons import Reason
-from broker.embedded.session import Session
+from broker.embedded.session import Delivery, Session
 from tests.unit.broker.test_core import Peer, World
 
 TOTAL = 20_000
@@ -147,3 +150,22 @@ def test_a_will_s_user_properties_count_as_the_objects_that_they_are() -> None:
     world = World()
     will = packets.Will("gone", b"", properties=Properties(user_property=(("", ""),) * 200))
     assert world.client("c", will=will).connack.reason is Reason.QUOTA_EXCEEDED
+
+
+class Hoarder:
+    """Holds messages and gives none of them back."""
+
+    def give_way(self) -> None:
+        pass
+
+
+def of_size(size: int) -> Delivery:
+    return Delivery(Message("t", bytes(size), 0, False, "sender"), 0)
+
+
+def test_room_that_nobody_makes_is_refused_and_not_waited_for() -> None:
+    hoarder: Any = Hoarder()
+    budget = Budget(TOTAL)
+    budget.hold(hoarder, of_size(TOTAL // 2))
+    assert budget.make_room(of_size(10))
+    assert not budget.make_room(of_size(TOTAL // 2))
